@@ -1,0 +1,39 @@
+# Two commands matter: `make demo` and `make test`. Each sets up all it needs, from the lock file.
+SHELL := /bin/bash
+export SCORETRACE_HOME ?= $(CURDIR)/var
+DEMO_SERVE ?= 1
+DEMO_ACCOUNTS ?= 20000
+BIN := .venv/bin
+SETUP := .venv/.ready
+
+.PHONY: help setup tools demo test lint bench clean
+
+help:  ## what can be made
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup: $(SETUP)  ## install the locked packages into .venv
+
+$(SETUP): pyproject.toml uv.lock .ci/setup
+	.ci/setup
+	@touch $@
+
+tools: $(SETUP)
+	.ci/setup --for-tests
+
+demo: $(SETUP)  ## the synthetic lender from nothing to an open portal (DEMO_SERVE=0 stops before serving)
+	$(BIN)/scoretrace demo --accounts $(DEMO_ACCOUNTS) $(if $(filter 0,$(DEMO_SERVE)),--no-serve,--serve)
+
+lint: $(SETUP)  ## style, types, direction of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: $(SETUP) tools lint  ## everything, in a home of its own
+	$(BIN)/pytest
+
+bench: $(SETUP)  ## seconds, rows and memory per stage (ACCOUNTS=410000)
+	$(BIN)/python -m tests.benchmarks.night --accounts $(or $(ACCOUNTS),41000)
+
+clean:  ## remove the environment and the caches; the home folder stays
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache dbt/target

@@ -1,0 +1,319 @@
+"""The command line: parses arguments, calls the pipeline, prints. No decision is taken here."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import sys
+import tempfile
+import traceback
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.config import Settings, prepare_process
+from pipeline.errors import ConfigError, ScoretraceError
+
+cli = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Score a consumer loan book every night, and prove every score afterwards.",
+    epilog="All state lives under SCORETRACE_HOME (default ./var).",
+)
+out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 240)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+Day = Annotated[datetime, typer.Option(formats=["%Y-%m-%d"])]
+
+
+def main() -> None:
+    """Entry point: every known fault is a message and a next step; every other one goes to a log file."""
+    prepare_process()
+    try:
+        cli()
+    except ScoretraceError as error:
+        _say_error(error.message, error.next_step)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        _say_error("stopped by hand", "run the same command again; what was half done is done over")
+        sys.exit(130)
+    except Exception as error:  # noqa: BLE001 - the outermost edge: logged whole, told in one line
+        path = _log_traceback()
+        _say_error(
+            f"unexpected {type(error).__name__}: {str(error).partition(chr(10))[0]}",
+            f"the details are in {path}",
+        )
+        sys.exit(70)
+
+
+@cli.command()
+def init(
+    portfolio: Annotated[str, typer.Option(help="A shipped portfolio's name, or a folder with a portfolio.yml.")],
+) -> None:
+    """Make a home for a lender: lake, control store, registry. Run it again after changing the portfolio."""
+    from pipeline import home
+    from pipeline.portfolio import resolve
+
+    settings = Settings.load()
+    made = home.init(settings, resolve(portfolio))
+    out.print(f"{settings.home} is a home for {made.title} ({made.name}): {', '.join(m.name for m in made.models)}")
+
+
+@cli.command()
+def generate(
+    out_dir: Annotated[Path, typer.Option("--out", help="Folder to write the extracts to.")],
+    accounts: Annotated[int, typer.Option(min=100, help="Accounts in the book.")] = 20_000,
+    months: Annotated[int, typer.Option(min=3, help="Months of history before the first night.")] = 30,
+    nights: Annotated[int, typer.Option(min=0, help="Nights after the history, one folder each.")] = 7,
+    end: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Date of the last night.")] = None,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same lender.")] = 20260314,
+    incident: Annotated[list[str] | None, typer.Option(help="KIND@DATE, repeatable.")] = None,
+) -> None:
+    """Write the extracts of Cascade Lending, the synthetic lender."""
+    from pipeline import synth
+
+    incidents = [synth.Incident.parse(text) for text in incident or []]
+    options: dict[str, Any] = {"end": end.date()} if end else {}
+    report = synth.generate(
+        accounts, months, out_dir, nights=nights, seed=seed, incidents=incidents, progress=_progress, **options
+    )
+    out.print(str(report))
+
+
+@cli.command()
+def land(
+    load_date: Day,
+    extracts: Annotated[
+        Path | None, typer.Option(help="Folder with the files, or with a subfolder per load date.")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Land one load date's extracts in the raw tables: all of them, or none. The gates decide at the next run."""
+    from pipeline import lake
+    from pipeline.home import open_home
+    from pipeline.land import land as land_extracts
+    from pipeline.lease import writer_lease
+
+    settings = Settings.load()
+    portfolio, engine = open_home(settings)
+    with (
+        writer_lease(settings, engine, f"land --load-date {load_date.date()} by {_actor()}"),
+        closing(lake.connect(settings, read_only=False)) as con,
+    ):
+        loads = land_extracts(con, portfolio, load_date.date(), extracts or settings.extracts_dir, _progress)
+    if as_json:
+        _print_json([vars(load) for load in loads])
+    else:
+        _print_table(
+            ("table", "rows", "outcome", "files", "load"),
+            [(x.table, f"{x.rows:,}", x.outcome, ", ".join(x.files), x.load_id) for x in loads],
+        )
+
+
+@cli.command()
+def nightly(
+    as_of: Day,
+    extracts: Annotated[
+        Path | None, typer.Option(help="Folder with the files, or with a subfolder per load date.")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Run the night of one as-of date: land, gate, features, score, publish. Safe to run again."""
+    from pipeline.home import open_home
+    from pipeline.nightly import run_night
+
+    settings = Settings.load()
+    portfolio, engine = open_home(settings)
+    report = run_night(settings, portfolio, engine, as_of.date(), actor=_actor(), extracts=extracts, progress=_progress)
+    if as_json:
+        _print_json(vars(report))
+    else:
+        out.print(
+            f"published {report.as_of}: {report.accounts:,} accounts and {report.applications:,} applications, "
+            f"run {report.run_id}, content {report.content_sha256[:12]}"
+        )
+
+
+@cli.command()
+def backfill(
+    start: Annotated[datetime, typer.Option("--from", formats=["%Y-%m-%d"])],
+    end: Annotated[datetime, typer.Option("--to", formats=["%Y-%m-%d"])],
+    extracts: Annotated[Path | None, typer.Option(help="Folder with a subfolder per load date.")] = None,
+) -> None:
+    """Run every night of the portfolio's calendar between two dates, oldest first; stops at the first that fails."""
+    from pipeline import calendar
+    from pipeline.home import open_home
+    from pipeline.nightly import run_night
+    from pipeline.transform import Warehouse
+
+    if start > end:
+        raise ConfigError(f"--from {start.date()} is after --to {end.date()}", "swap the two dates")
+    settings = Settings.load()
+    portfolio, engine = open_home(settings)
+    warehouse = Warehouse(settings, portfolio)
+    days = list(calendar.nights(portfolio.calendar, start.date(), end.date()))
+    for number, day in enumerate(days, start=1):
+        _progress(f"night {day} ({number} of {len(days)})")
+        report = run_night(
+            settings, portfolio, engine, day, actor=_actor(), extracts=extracts, progress=_progress, warehouse=warehouse
+        )
+        out.print(f"published {day}: {report.accounts:,} accounts, {report.applications:,} applications")
+    if not days:
+        raise ConfigError(f"no {portfolio.calendar} night lies between the two dates", "widen the range")
+
+
+@cli.command()
+def scores(
+    as_of: Day,
+    limit: Annotated[int, typer.Option(min=1, help="Rows to print.")] = 20,
+    subject: Annotated[str, typer.Option(help="account or application.")] = "account",
+    as_json: JsonFlag = False,
+) -> None:
+    """Print published scores of an as-of date, in id order."""
+    from app.reports import published_scores
+
+    rows = published_scores(Settings.load(), as_of.date(), subject, limit)
+    if as_json:
+        _print_json(rows)
+    else:
+        _print_table(tuple(rows[0]) if rows else ("no scores",), [tuple(str(v) for v in r.values()) for r in rows])
+
+
+@cli.command()
+def retrain(
+    model: Annotated[str, typer.Option(help="Name of the model, as in portfolio.yml.")],
+    as_of: Day,
+    as_json: JsonFlag = False,
+) -> None:
+    """Train a candidate with what was known at the date; register it if it passes its gate."""
+    from pipeline.home import open_home
+    from pipeline.retrain import run_retrain
+
+    settings = Settings.load()
+    portfolio, engine = open_home(settings)
+    outcome = run_retrain(
+        settings, portfolio, engine, portfolio.model(model), as_of.date(), actor=_actor(), progress=_progress
+    )
+    if as_json:
+        _print_json(outcome.as_dict())
+        return
+    _print_table(
+        ("check", "", "observed", "bound"),
+        [(c.check, "✓ pass" if c.passed else "✕ fail", f"{c.observed:.4f}", c.bound) for c in outcome.checks],
+    )
+    if outcome.version is None:
+        out.print(f"{model}: {outcome.outcome}; nothing was registered")
+    else:
+        out.print(f"{model} version {outcome.version.version} registered, digest {outcome.version.digest[:12]}")
+        out.print(f'next: scoretrace promote {model} {outcome.version.version} --reason "…"')
+
+
+@cli.command()
+def promote(
+    name: Annotated[str, typer.Argument(help="Model name.")],
+    version: Annotated[int, typer.Argument(help="Model version.")],
+    reason: Annotated[str, typer.Option(help="Why this version may score.")],
+) -> None:
+    """Let a registered version score. Who, when and why are recorded."""
+    from pipeline.home import open_home
+    from pipeline.promotion import promote as promote_version
+    from pipeline.registry import Registry
+
+    settings = Settings.load()
+    portfolio, engine = open_home(settings)
+    portfolio.model(name)
+    promote_version(settings, engine, Registry(settings), name, version, actor=_actor(), reason=reason)
+    out.print(f"{name} version {version} is in production from now on")
+
+
+@cli.command()
+def status(as_json: JsonFlag = False) -> None:
+    """What is published, by which model, with which gates and tests, and was it in time."""
+    from app.reports import status as status_report
+
+    report = status_report(Settings.load())
+    if as_json:
+        _print_json(report)
+        return
+    for key, value in report.items():
+        shown = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
+        if key == "models":
+            shown = "; ".join(f"{m['name']} v{m['version']} {m['digest'][:12]}, {m['rows']:,} rows" for m in value)
+        out.print(f"{key.replace('_', ' '):19} {'–' if shown is None else _plain(str(shown))}")
+
+
+@cli.command()
+def serve(
+    port: Annotated[int, typer.Option(help="Port of the portal.")] = 8501,
+    address: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+) -> None:
+    """Open the portal. It reads what the nights have published and writes nothing."""
+    from app.serve import serve_portal
+
+    sys.exit(serve_portal(port, address))
+
+
+@cli.command()
+def demo(
+    accounts: Annotated[int, typer.Option(min=500, help="Accounts in the book.")] = 20_000,
+    serve_portal: Annotated[bool, typer.Option("--serve/--no-serve", help="Open the portal at the end.")] = True,
+) -> None:
+    """The whole way with the synthetic lender: history, first models, seven nights, the portal."""
+    from app.demo import run_demo
+
+    run_demo(Settings.load(), accounts, actor=_actor(), progress=_progress)
+    if serve_portal:
+        serve()
+
+
+def _actor() -> str:
+    return getpass.getuser()
+
+
+def _progress(line: str) -> None:
+    err.print(f"[dim]{datetime.now():%H:%M:%S}[/dim] {_plain(line)}")
+
+
+def _say_error(message: str, next_step: str) -> None:
+    err.print(f"[bold red]✕[/bold red] {_plain(message)}")
+    if next_step:
+        err.print(f"  [bold]next:[/bold] {_plain(next_step)}")
+
+
+def _plain(text: str) -> str:
+    return text.replace("[", r"\[")
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, default=str, indent=2, ensure_ascii=False))
+
+
+def _print_table(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column)
+    for row in rows:
+        table.add_row(*(_plain(cell) for cell in row))
+    out.print(table)
+
+
+def _log_traceback() -> Path:
+    try:
+        folder = Settings.load().home / "logs"
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, ScoretraceError):  # the home itself may be what is wrong
+        folder = Path(tempfile.gettempdir())
+    path = folder / f"error-{datetime.now(UTC):%Y%m%dT%H%M%S}.log"
+    path.write_text(traceback.format_exc(), encoding="utf-8")
+    return path
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,354 @@
+"""The portal's reads of the published lake, cached per publication. Nothing here writes or computes a score.
+
+A publication never changes, so what was read of it is never stale. Each query runs on a cursor that is attached
+at the publication's snapshot: a reader sees a whole night or another whole night.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import date, datetime
+from typing import Any
+
+import duckdb
+import pandas as pd
+import streamlit as st
+
+from app.session import Reader
+from pipeline import lake
+from pipeline.config import Settings
+from pipeline.errors import NotFound
+from pipeline.sql import ident, literals
+
+SUBJECTS = ("account", "application")
+PAGE_SIZE = 50
+MAX_IDS = 200
+_BIGINT = re.compile(r"[+-]?\d{1,19}")
+
+# What a page may be ordered by. ``id`` closes each order, so that a page is the same on every visit.
+ORDERS = {
+    "pd_desc": ("highest PD", "s.pd DESC"),
+    "pd_asc": ("lowest PD", "s.pd ASC"),
+    "rise": ("largest rise since the night before", "s.log_odds - p.log_odds DESC NULLS LAST"),
+    "fall": ("largest fall since the night before", "s.log_odds - p.log_odds ASC NULLS LAST"),
+    "id": ("id", ""),
+}
+MOVES = {
+    "any": "any",
+    "moved": "changed grade",
+    "worse": "to a worse grade",
+    "better": "to a better grade",
+    "new": "not scored the night before",
+}
+
+
+@dataclass(frozen=True)
+class Score:
+    """One subject's score at one as-of date, with the night before's beside it where it was asked for."""
+
+    id: int | str
+    as_of: date
+    pd: float
+    log_odds: float
+    points: int
+    grade: str
+    model_name: str
+    model_version: int
+    model_digest: str
+    run_id: str
+    feature_snapshot: int
+    scored_at: datetime
+    previous_pd: float | None = None
+    previous_grade: str | None = None
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which scores of a night: every field narrows, the default is the whole book."""
+
+    subject: str = "account"
+    grades: tuple[str, ...] = ()
+    pd_from: float | None = None
+    pd_to: float | None = None
+    move: str = "any"
+
+
+@dataclass(frozen=True)
+class Reason:
+    """One stored contribution to a score's log-odds."""
+
+    rank: int
+    feature: str
+    value: float | None
+    contribution: float
+
+
+def nightly_summary(reader: Reader, since: date) -> pd.DataFrame:
+    """Accounts, sum of PD and model version by night and grade since a date: as_of, grade, accounts, pd_sum, model."""
+    dates = [d for d in reader.home.dates if since <= d <= reader.as_of]
+    return _nightly_summary(_key(reader), reader, tuple(dates)) if dates else _NO_SUMMARY.copy()
+
+
+def page(reader: Reader, chosen: Filter, order: str, number: int) -> tuple[Score, ...]:
+    """Page ``number`` (from 1) of the night's scores, each with the score of the night before."""
+    return _page(_key(reader), reader, chosen, order, number)
+
+
+def matching(reader: Reader, chosen: Filter) -> int:
+    """How many scores of the night a filter keeps."""
+    return _matching(_key(reader), reader, chosen)
+
+
+def grade_counts(reader: Reader, subject: str) -> dict[str, int]:
+    """Scores of the night by grade."""
+    return _grade_counts(_key(reader), reader, subject)
+
+
+def find(reader: Reader, subject: str, ids: Sequence[str]) -> tuple[Score, ...]:
+    """The night's scores of these ids, in the order given; an id that names nothing is left out."""
+    wanted = _typed(reader, ids)
+    if not wanted:
+        return ()
+    by_id = {score.id: score for score in _find(_key(reader), reader, subject, tuple(wanted))}
+    return tuple(by_id[i] for i in dict.fromkeys(wanted) if i in by_id)
+
+
+def history(reader: Reader, subject: str, subject_id: str) -> tuple[Score, ...]:
+    """Every published score of one subject up to the night, oldest first; empty when the id names nothing."""
+    wanted = _typed(reader, [subject_id])
+    return _history(_key(reader), reader, subject, wanted[0]) if wanted else ()
+
+
+def reasons(reader: Reader, subject: str, score: Score) -> tuple[Reason, ...]:
+    """The contributions stored with a score, strongest first; empty when the night stored none."""
+    return _reasons(_key(reader), reader, subject, score.id, score.as_of, score.run_id)
+
+
+# ── the queries ──────────────────────────────────────────────────────────────────────────────────────────────
+
+_NO_SUMMARY = pd.DataFrame(columns=["as_of", "grade", "accounts", "pd_sum", "model"])
+_SCORE = (
+    "s.{id}, s.as_of_date, s.pd, s.log_odds, s.score_points, s.grade, s.model_name, s.model_version, "
+    "s.model_digest, s.run_id, s.feature_snapshot, s.scored_at"
+)
+
+
+@st.cache_data(show_spinner=False, max_entries=64)
+def _nightly_summary(key: str, _reader: Reader, dates: tuple[date, ...]) -> pd.DataFrame:
+    return (
+        _cursor(_reader)
+        .execute(
+            "SELECT as_of_date AS as_of, grade, count(*) AS accounts, sum(pd) AS pd_sum, "
+            "any_value(model_name || ' v' || model_version) AS model "
+            f"FROM scores.account_scores WHERE as_of_date IN ({literals(list(dates))}) "
+            "GROUP BY as_of_date, grade ORDER BY as_of_date, grade"
+        )
+        .df()
+    )
+
+
+@st.cache_data(show_spinner=False, max_entries=512)
+def _page(key: str, _reader: Reader, chosen: Filter, order: str, number: int) -> tuple[Score, ...]:
+    ranking = ORDERS[order][1]
+    subject_id = ident(f"{chosen.subject}_id")
+    compares = "p." in ranking or chosen.move != "any"
+    where, values = _where(_reader, chosen)
+    sql = (
+        f"SELECT {_SCORE.format(id=subject_id)} FROM {_table(chosen.subject)} s "
+        f"{_join_previous(chosen.subject) if compares else ''} WHERE {where} "
+        f"ORDER BY {ranking + ', ' if ranking else ''}s.{subject_id} LIMIT ? OFFSET ?"
+    )
+    before = [_reader.previous] if compares else []
+    cursor = _cursor(_reader)
+    rows = cursor.execute(sql, [*before, *values, PAGE_SIZE, (number - 1) * PAGE_SIZE]).fetchall()
+    return _with_previous(cursor, _reader, chosen.subject, rows)
+
+
+@st.cache_data(show_spinner=False, max_entries=512)
+def _matching(key: str, _reader: Reader, chosen: Filter) -> int:
+    where, values = _where(_reader, chosen)
+    join = _join_previous(chosen.subject) if chosen.move != "any" else ""
+    before = [_reader.previous] if join else []
+    row = (
+        _cursor(_reader)
+        .execute(f"SELECT count(*) FROM {_table(chosen.subject)} s {join} WHERE {where}", [*before, *values])
+        .fetchone()
+    )
+    assert row is not None
+    return int(row[0])
+
+
+@st.cache_data(show_spinner=False, max_entries=128)
+def _grade_counts(key: str, _reader: Reader, subject: str) -> dict[str, int]:
+    rows = (
+        _cursor(_reader)
+        .execute(f"SELECT grade, count(*) FROM {_table(subject)} WHERE as_of_date = ? GROUP BY grade", [_reader.as_of])
+        .fetchall()
+    )
+    return {grade: int(n) for grade, n in rows}
+
+
+@st.cache_data(show_spinner=False, max_entries=256)
+def _find(key: str, _reader: Reader, subject: str, ids: tuple[int | str, ...]) -> tuple[Score, ...]:
+    subject_id = ident(f"{subject}_id")
+    cursor = _cursor(_reader)
+    rows = cursor.execute(
+        f"SELECT {_SCORE.format(id=subject_id)} FROM {_table(subject)} s "
+        f"WHERE s.as_of_date = ? AND s.{subject_id} IN ({literals(list(ids))})",  # type: ignore[arg-type]
+        [_reader.as_of],
+    ).fetchall()
+    return _with_previous(cursor, _reader, subject, rows)
+
+
+@st.cache_data(show_spinner=False, max_entries=256)
+def _history(key: str, _reader: Reader, subject: str, subject_id: int | str) -> tuple[Score, ...]:
+    published = [d for d in _reader.home.dates if d <= _reader.as_of]
+    column = ident(f"{subject}_id")
+    rows = (
+        _cursor(_reader)
+        .execute(
+            f"SELECT {_SCORE.format(id=column)} FROM {_table(subject)} s WHERE s.{column} = ? "
+            f"AND s.as_of_date IN ({literals(published)}) ORDER BY s.as_of_date",
+            [subject_id],
+        )
+        .fetchall()
+    )
+    scores: list[Score] = []
+    for row in rows:
+        score, before = Score(*row), scores[-1] if scores else None
+        scores.append(replace(score, previous_pd=before.pd, previous_grade=before.grade) if before else score)
+    return tuple(scores)
+
+
+@st.cache_data(show_spinner=False, max_entries=256)
+def _reasons(
+    key: str, _reader: Reader, subject: str, subject_id: int | str, as_of: date, run_id: str
+) -> tuple[Reason, ...]:
+    rows = (
+        _cursor(_reader)
+        .execute(
+            f"SELECT rank, feature, value, contribution FROM {ident('scores', f'{subject}_reasons')} "
+            f"WHERE as_of_date = ? AND {ident(f'{subject}_id')} = ? AND run_id = ? ORDER BY rank",
+            [as_of, subject_id, run_id],
+        )
+        .fetchall()
+    )
+    return tuple(Reason(*row) for row in rows)
+
+
+def _where(reader: Reader, chosen: Filter) -> tuple[str, list[Any]]:
+    """The WHERE of a filter over ``s`` (and ``p``, where the move is asked for), with its values."""
+    parts, values = ["s.as_of_date = ?"], [reader.as_of]
+    if chosen.grades:
+        parts.append(f"s.grade IN ({literals(list(chosen.grades))})")
+    if chosen.pd_from is not None:
+        parts.append("s.pd >= ?")
+        values.append(chosen.pd_from)  # type: ignore[arg-type]
+    if chosen.pd_to is not None:
+        parts.append("s.pd <= ?")
+        values.append(chosen.pd_to)  # type: ignore[arg-type]
+    order = f"[{literals([g.name for g in reader.home.portfolio.grades])}]"
+    now, before = f"list_position({order}, s.grade)", f"list_position({order}, p.grade)"
+    moves = {"moved": f"{now} <> {before}", "worse": f"{now} > {before}", "better": f"{now} < {before}"}
+    if chosen.move == "new":
+        parts.append("p.grade IS NULL")
+    elif chosen.move in moves:
+        parts.append(moves[chosen.move])
+    return " AND ".join(parts), values
+
+
+def _join_previous(subject: str) -> str:
+    return (
+        f"LEFT JOIN {_table(subject)} p ON p.as_of_date = ? AND p.{ident(f'{subject}_id')} = s.{ident(f'{subject}_id')}"
+    )
+
+
+def _with_previous(
+    cursor: duckdb.DuckDBPyConnection, reader: Reader, subject: str, rows: Sequence[tuple[Any, ...]]
+) -> tuple[Score, ...]:
+    """Scores from rows, with the night before's PD and grade: looked up for these few ids only."""
+    before: dict[Any, tuple[float, str]] = {}
+    if rows and reader.previous:
+        column = ident(f"{subject}_id")
+        before = {
+            i: (probability, grade)
+            for i, probability, grade in cursor.execute(
+                f"SELECT {column}, pd, grade FROM {_table(subject)} "
+                f"WHERE as_of_date = ? AND {column} IN ({literals([row[0] for row in rows])})",
+                [reader.previous],
+            ).fetchall()
+        }
+    nothing: tuple[float | None, str | None] = (None, None)
+    found = []
+    for row in rows:
+        probability, grade = before.get(row[0], nothing)
+        found.append(replace(Score(*row), previous_pd=probability, previous_grade=grade))
+    return tuple(found)
+
+
+def _table(subject: str) -> str:
+    assert subject in SUBJECTS
+    return ident("scores", f"{subject}_scores")
+
+
+def _typed(reader: Reader, ids: Sequence[str]) -> list[int | str]:
+    """The ids that can be one at all: whole 64-bit numbers where the portfolio's ids are numbers."""
+    if reader.home.portfolio.id_type != "BIGINT":
+        return [i for i in ids if i and "\x00" not in i]
+    numbers = [int(i) for i in ids if _BIGINT.fullmatch(i)]
+    return [n for n in numbers if -(2**63) <= n < 2**63]
+
+
+# ── the connections ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _key(reader: Reader) -> str:
+    """What a cached read is good for: this publication of this home, as long as its dates are the same."""
+    p = reader.publication
+    return f"{reader.home.identity}|{p.id}|{p.snapshot_id}|{p.content_sha256}|{len(reader.home.dates)}"
+
+
+def _cursor(reader: Reader) -> duckdb.DuckDBPyConnection:
+    """A cursor that sees the lake as the reader's publication left it, and no other state of it."""
+    home, publication = reader.home, reader.publication
+    instance = _instance(home.identity, home.settings)
+    name, _ = _night(home.identity, publication.snapshot_id, home.settings, instance)
+    cursor = instance.cursor()
+    cursor.execute(f"USE {ident(name)}")
+    return cursor
+
+
+@st.cache_resource(show_spinner=False, max_entries=2)
+def _instance(identity: str, _settings: Settings) -> duckdb.DuckDBPyConnection:
+    """One DuckDB for all sessions: loading its extensions takes half a second, attaching one more night 20 ms.
+
+    The lake's newest state, where a night may be half written, is let go at once.
+    """
+    instance = lake.connect(_settings)
+    instance.execute("USE memory")
+    instance.execute(f"DETACH {ident(lake.ALIAS)}")
+    return instance
+
+
+def _detach(night: tuple[str, duckdb.DuckDBPyConnection]) -> None:
+    name, instance = night
+    instance.cursor().execute(f"DETACH DATABASE IF EXISTS {ident(name)}")
+
+
+@st.cache_resource(show_spinner=False, max_entries=64, on_release=_detach)
+def _night(
+    identity: str, snapshot: int, _settings: Settings, _instance: duckdb.DuckDBPyConnection
+) -> tuple[str, duckdb.DuckDBPyConnection]:
+    """Attach the lake at one snapshot, under a name of its own; returns the name and the instance it is in."""
+    name = f"night_{snapshot}"
+    attach, _, options = lake.attach_sql(_settings, read_only=True, snapshot=snapshot).rpartition(f" AS {lake.ALIAS} ")
+    try:
+        _instance.cursor().execute(f"{attach.replace('ATTACH', 'ATTACH IF NOT EXISTS', 1)} AS {ident(name)} {options}")
+    except duckdb.Error as error:
+        raise NotFound(
+            f"the published snapshot {snapshot} cannot be read from the lake: {error}",
+            "see `scoretrace status`, or restore the home's lake folder from a backup",
+        ) from error
+    return name, _instance

@@ -1,0 +1,82 @@
+"""The demonstration: Cascade Lending from an empty folder to seven published nights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+from datetime import date, timedelta
+from time import monotonic
+
+from pipeline import home, lake, synth
+from pipeline.config import Settings
+from pipeline.errors import ModelRefused
+from pipeline.land import land
+from pipeline.lease import writer_lease
+from pipeline.nightly import run_night
+from pipeline.portfolio import resolve
+from pipeline.promotion import approved, promote
+from pipeline.registry import Registry
+from pipeline.retrain import run_retrain
+from pipeline.transform import Warehouse
+
+MONTHS, NIGHTS, LAST_NIGHT = 30, 7, date(2026, 3, 14)
+
+
+def run_demo(settings: Settings, accounts: int, *, actor: str, progress: Callable[[str], None]) -> None:
+    """Make the lender, land its history, train and promote its models, run seven nights. Safe to run again."""
+    started = monotonic()
+    portfolio = home.init(settings, resolve("cascade"))
+    _, engine = home.open_home(settings)
+    if not (settings.extracts_dir / "history").is_dir():
+        progress(f"generating {accounts:,} accounts, {MONTHS} months and {NIGHTS} nights")
+        synth.generate(
+            accounts,
+            MONTHS,
+            settings.extracts_dir,
+            nights=NIGHTS,
+            end=LAST_NIGHT,
+            progress=lambda s: progress(f"      {s}"),
+        )
+    nights = [LAST_NIGHT - timedelta(days=NIGHTS - 1 - i) for i in range(NIGHTS)]
+    eve = nights[0] - timedelta(days=1)
+    with writer_lease(settings, engine, f"demo by {actor}"), closing(lake.connect(settings, read_only=False)) as con:
+        progress("landing the history")
+        land(con, portfolio, eve, settings.extracts_dir / "history", lambda s: progress(f"      {s}"))
+    warehouse = Warehouse(settings, portfolio)
+    registry = Registry(settings)
+    for spec in portfolio.models:
+        standing = approved(engine, spec.name)
+        if standing is not None:
+            promote(settings, engine, registry, spec.name, standing.model_version, actor=actor, reason=standing.reason)
+            continue
+        progress(f"training {spec.name}")
+        outcome = run_retrain(
+            settings, portfolio, engine, spec, eve, actor=actor, progress=progress, warehouse=warehouse
+        )
+        if outcome.version is None:
+            raise ModelRefused(
+                f"the first {spec.name} did not reach its floors: {outcome.outcome}",
+                "look at the checks of `scoretrace retrain`; a larger --accounts helps",
+            )
+        promote(
+            settings,
+            engine,
+            registry,
+            spec.name,
+            outcome.version.version,
+            actor=actor,
+            reason="first model of the demonstration",
+        )
+    for day in nights:
+        progress(f"night {day}")
+        run_night(
+            settings,
+            portfolio,
+            engine,
+            day,
+            actor=actor,
+            extracts=settings.extracts_dir,
+            progress=progress,
+            warehouse=warehouse,
+        )
+    progress(f"done in {monotonic() - started:.0f} s")

@@ -1,0 +1,228 @@
+"""A night as fragments of a page: how it stands, its figures, tasks, gates, tests and models. Pure; no Streamlit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from zoneinfo import ZoneInfo
+
+from app import formats, markup
+from app.markup import Cell, Column, Html, Step
+from pipeline.ledger import (
+    DbtResult,
+    DbtTotals,
+    GateVerdict,
+    Night,
+    Promotion,
+    Publication,
+    Run,
+    ScoredModel,
+    Sla,
+    TaskAttempt,
+)
+from pipeline.portfolio import Portfolio
+
+_SLA = {
+    Sla.MET: ("ok", "met"),
+    Sla.MISSED: ("watch", "missed"),
+    Sla.BACKFILLED: ("ok", "backfilled"),
+    Sla.NONE: ("none", "no due time"),
+}
+_VERDICT = {"pass": ("ok", "pass"), "warn": ("watch", "warn"), "fail": ("stop", "fail")}
+_TASK = {
+    "succeeded": ("ok", ""),
+    "failed": ("stop", "failed"),
+    "abandoned": ("stop", "abandoned"),
+    "running": ("watch", "running"),
+}
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the ledger holds about a published night."""
+
+    publication: Publication
+    night: Night
+    run: Run
+    attempts: tuple[TaskAttempt, ...]
+    gates: tuple[GateVerdict, ...]
+    dbt: DbtTotals
+
+    def gates_with(self, verdict: str) -> int:
+        return sum(g.verdict == verdict for g in self.gates)
+
+
+def answer(evidence: Evidence) -> Html:
+    """Is the book right? One status: what failed, or what wants a look, or that nothing does."""
+    failed, warned, dbt = evidence.gates_with("fail"), evidence.gates_with("warn"), evidence.dbt
+    broken = _said(
+        (failed, "gate", "failed"), (dbt.failed, "data test", "failed"), (dbt.models_failed, "model", "broke")
+    )
+    looks = _said((warned, "gate", "warned"), (dbt.warned, "data test", "warned"))
+    if evidence.night.sla == Sla.MISSED:
+        looks.insert(0, "landed late")
+    if broken:
+        return markup.status("stop", f"published, but {', '.join(broken + looks)}")
+    if looks:
+        return markup.status("watch", f"published; {', '.join(looks)}")
+    return markup.status("ok", "published; nothing needs you")
+
+
+def _said(*counted: tuple[int, str, str]) -> list[str]:
+    return [f"{formats.plural(n, noun)} {verb}" for n, noun, verb in counted if n]
+
+
+def figures(evidence: Evidence, zone: ZoneInfo, mean_pd: float | None, change: float | None) -> Html:
+    """The night's figures side by side. ``change`` is the mean PD's since the night before."""
+    publication, landed, dbt = evidence.publication, evidence.night.landed_at, evidence.dbt
+    failed, warned, gates = evidence.gates_with("fail"), evidence.gates_with("warn"), len(evidence.gates)
+    tests = dbt.passed + dbt.warned + dbt.failed
+    day = formats.day(landed.astimezone(zone).date()) if landed else ""
+    moved = f"{formats.points_change(change)} in a night" if change is not None else "no night before"
+    return markup.facts(
+        [
+            ("Landed", markup.at(landed, zone, with_day=False), day),
+            ("SLA", markup.status(*_SLA[evidence.night.sla]), sla_note(evidence.night)),
+            (
+                "Accounts scored",
+                formats.count(publication.accounts),
+                f"and {formats.plural(publication.applications, 'application')}",
+            ),
+            ("Mean PD", formats.probability(mean_pd), moved),
+            ("Gates passed", _passed(gates - failed - warned, warned, failed), f"{failed} failed, {warned} warned"),
+            (
+                "Data tests passed",
+                _passed(dbt.passed, dbt.warned, dbt.failed),
+                f"{dbt.failed} failed, {dbt.warned} warned",
+            ),
+            ("Features", formats.count(publication.features), f"{formats.plural(dbt.models, 'model')}, {tests} tests"),
+        ]
+    )
+
+
+def _passed(passed: int, warned: int, failed: int) -> Html:
+    total = passed + warned + failed
+    if not total:
+        return markup.status("none", "none ran")
+    level = "stop" if failed else "watch" if warned else "ok"
+    return markup.status(level, f"{formats.count(passed)} of {formats.count(total)}")
+
+
+def sla_note(night: Night) -> str:
+    """How far from its due time the night landed."""
+    publication = night.publication
+    if publication is None or publication.sla_due is None or night.landed_at is None:
+        return "the night carries none"
+    spare = (publication.sla_due - night.landed_at).total_seconds()
+    if night.sla == Sla.BACKFILLED:
+        return f"run {formats.duration(-spare)} after it was due"
+    return f"{formats.duration(abs(spare))} {'before' if spare >= 0 else 'after'} it was due"
+
+
+def status_of(night: Night | None, day: date, portfolio: Portfolio, now: datetime) -> tuple[str, str]:
+    """How an as-of date stands on the calendar, as a level and words."""
+    if night is None or (night.publication is None and night.run is None):
+        return "none", "not run" if now > portfolio.due(day) else "not due yet"
+    if night.publication is None:
+        assert night.run is not None
+        failed = night.run.failed
+        return ("stop", "failed, nothing published") if failed else ("watch", f"{night.run.status}, not published")
+    if night.run and night.run.failed:
+        return "watch", "published; a later run of it failed"
+    if night.sla == Sla.MISSED:
+        return "watch", "landed late"
+    return "ok", "backfilled" if night.sla == Sla.BACKFILLED else "landed"
+
+
+def steps(attempts: Sequence[TaskAttempt]) -> list[Step]:
+    """One step a task: its last attempt decides how it ended, every attempt counts for its time."""
+    found = []
+    for task in dict.fromkeys(a.task for a in attempts):
+        tries = [a for a in attempts if a.task == task]
+        level, word = _TASK.get(tries[-1].status, ("none", tries[-1].status))
+        seconds = sum(a.seconds or 0.0 for a in tries)
+        said = [formats.duration(seconds)]
+        if tries[-1].rows is not None:
+            said.append(formats.plural(tries[-1].rows, "row"))
+        if len(tries) > 1:
+            said.append(f"{len(tries)} attempts")
+        found.append(Step(task, level, word, seconds, " · ".join(said)))
+    return found
+
+
+def task_strip(run: Run, attempts: Sequence[TaskAttempt]) -> Html:
+    """The night as its tasks, under a line that names the run."""
+    note = markup.join([formats.duration(run.seconds), f"run {run.run_id}", f"by {run.actor}"])
+    return Html(f"{markup.heading('The night', note)}{markup.GAP}{markup.strip(steps(attempts))}")
+
+
+def gate_table(gates: Sequence[GateVerdict], caption: str) -> Html:
+    """Verdicts with their figures and bounds, in the order given."""
+    columns = [
+        Column("gate"),
+        Column("of"),
+        Column("verdict"),
+        Column("observed", "number"),
+        Column("finding; what was expected", "wrap fill"),
+    ]
+    rows: list[list[Cell]] = [
+        [
+            g.gate,
+            g.subject,
+            markup.status(*_VERDICT.get(g.verdict, ("none", g.verdict))),
+            formats.decimal(g.observed),
+            markup.join([g.message.removeprefix(f"{g.subject}: "), markup.quiet(g.expected)], "; "),
+        ]
+        for g in gates
+    ]
+    return markup.table(columns, rows, caption)
+
+
+def model_table(
+    models: Sequence[ScoredModel], promoted: Callable[[ScoredModel], Promotion | None], zone: ZoneInfo
+) -> Html:
+    """Which bytes scored, how many, and who let them."""
+    columns = [
+        Column("model"),
+        Column("version"),
+        Column("digest"),
+        Column("scored", "number"),
+        Column("promoted by", "fill"),
+    ]
+    rows: list[list[Cell]] = [
+        [m.name, f"v{m.version}", markup.digest(m.digest), formats.count(m.rows), promoted_by(promoted(m), zone)]
+        for m in models
+    ]
+    return markup.table(columns, rows, "Models that scored this night")
+
+
+def promoted_by(promotion: Promotion | None, zone: ZoneInfo) -> Html:
+    """Who and when, with the reason on hover; a version without a promotion is a stop."""
+    if promotion is None:
+        return markup.status("stop", "no promotion on record")
+    who = markup.hint(promotion.actor, promotion.reason)
+    return markup.join([who, markup.at(promotion.promoted_at, zone)], ", ")
+
+
+def test_table(results: Sequence[DbtResult]) -> Html:
+    """The data tests that did not pass, failures first."""
+    columns = [Column("test"), Column("on"), Column("result"), Column("rows", "number"), Column("message", "wrap fill")]
+    rows: list[list[Cell]] = [
+        [
+            markup.hint(_test_name(r.unique_id), r.unique_id),
+            f"{r.model}.{r.column}" if r.column else r.model,
+            markup.status(*_VERDICT.get(r.status, ("stop", r.status))),
+            formats.count(r.failures),
+            r.message or formats.MISSING,
+        ]
+        for r in sorted(results, key=lambda r: r.status == "warn")
+    ]
+    return markup.table(columns, rows, "Data tests that did not pass")
+
+
+def _test_name(unique_id: str) -> str:
+    """The name within dbt's ``test.<project>.<name>.<hash>``; generic tests have long ones."""
+    parts = unique_id.split(".")
+    name = parts[2] if len(parts) > 2 else unique_id
+    return name if len(name) <= 48 else f"{name[:47]}…"

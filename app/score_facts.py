@@ -1,0 +1,166 @@
+"""Scores as fragments of a page: tables, figures of one score, where it came from, why. Pure; no Streamlit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date
+from zoneinfo import ZoneInfo
+
+import pandas as pd
+
+from app import formats, markup, style
+from app.data import Reason, Score
+from app.markup import Cell, Column, Html
+from app.night_facts import promoted_by
+from pipeline.ledger import Promotion
+
+
+def score_table(
+    subject: str, scores: Sequence[Score], grades: Sequence[str], zone: ZoneInfo, previous: date | None, caption: str
+) -> Html:
+    """Scores of one night beside the night before's; the first column holds the ids."""
+    before = formats.day(previous, year=False) if previous else "night before"
+    columns = [
+        Column(subject),
+        Column("PD", "number"),
+        Column(f"PD {before}", "number"),
+        Column("change", "number"),
+        Column("grade"),
+        Column("points", "number"),
+        Column("model"),
+        Column("scored", "fill"),
+    ]
+    rows: list[list[Cell]] = [
+        [
+            str(s.id),
+            formats.probability(s.pd),
+            formats.probability(s.previous_pd),
+            change(s),
+            grade(s, grades),
+            formats.count(s.points),
+            model(s),
+            markup.at(s.scored_at, zone, seconds=True),
+        ]
+        for s in scores
+    ]
+    return markup.table(columns, rows, caption, fit=True)
+
+
+def history_table(scores: Sequence[Score], grades: Sequence[str], zone: ZoneInfo, caption: str) -> Html:
+    """One subject's scores in the order given (newest first); the first column holds the dates."""
+    columns = [
+        Column("as of"),
+        Column("PD", "number"),
+        Column("change", "number"),
+        Column("grade"),
+        Column("points", "number"),
+        Column("model"),
+        Column("digest"),
+        Column("run"),
+        Column("scored", "fill"),
+    ]
+    rows: list[list[Cell]] = []
+    for position, s in enumerate(scores):
+        older = scores[position + 1] if position + 1 < len(scores) else None
+        replaced = older is not None and model(older) != model(s)
+        rows.append(
+            [
+                formats.day(s.as_of),
+                formats.probability(s.pd),
+                change(s),
+                grade(s, grades),
+                formats.count(s.points),
+                Html(f"{markup.html(model(s))} <b>new</b>") if replaced else model(s),
+                markup.digest(s.model_digest),
+                s.run_id,
+                markup.at(s.scored_at, zone, seconds=True),
+            ]
+        )
+    return markup.table(columns, rows, caption, fit=True)
+
+
+def figures(score: Score, grades: Sequence[str], zone: ZoneInfo) -> Html:
+    """One score's figures side by side."""
+    since = "first score on record"
+    if score.previous_pd is not None:
+        since = f"{change(score)}; was {formats.probability(score.previous_pd)}"
+    place = f"{grades.index(score.grade) + 1} of {len(grades)}, {grades[0]} is best" if score.grade in grades else ""
+    scored = markup.join(["scored ", markup.at(score.scored_at, zone, seconds=True)], "")
+    return markup.facts(
+        [
+            ("PD", formats.probability(score.pd), since),
+            ("Grade", grade(score, grades), place),
+            ("Points", formats.count(score.points), "more is safer"),
+            ("Log-odds", formats.signed(score.log_odds, 4), "ln(PD / (1 − PD))"),
+            ("As of", formats.day(score.as_of), scored),
+        ]
+    )
+
+
+def origin(score: Score, promotion: Promotion | None, zone: ZoneInfo) -> Html:
+    """Which bytes scored it, who let them, in which run, over which features."""
+    by = Html(f"by <b>{markup.html(model(score))}</b> {markup.digest(score.model_digest)}")
+    let = promoted_by(promotion, zone)
+    parts: list[Cell] = [
+        by,
+        Html(f"promoted by {let}") if promotion else let,
+        f"run {score.run_id}",
+        f"features of snapshot {score.feature_snapshot}",
+    ]
+    return Html(f"<p>{markup.join(parts)}</p>")
+
+
+def reason_table(stored: Sequence[Reason]) -> Html:
+    """The strongest contributions as the night stored them, each with its sign in words and colour."""
+    longest = max((abs(r.contribution) for r in stored), default=0.0) or 1.0
+    columns = [
+        Column("feature"),
+        Column("value", "number"),
+        Column("log-odds", "number"),
+        Column("", "bar-cell"),
+        Column("effect", "fill"),
+    ]
+    rows: list[list[Cell]] = [
+        [
+            r.feature,
+            formats.decimal(r.value),
+            formats.signed(r.contribution),
+            markup.bar(abs(r.contribution) / longest, style.RAISES if r.contribution > 0 else style.LOWERS),
+            "raises risk" if r.contribution > 0 else "lowers risk",
+        ]
+        for r in stored
+    ]
+    return markup.table(columns, rows, "Strongest contributions to this score", fit=True)
+
+
+def history_frame(scores: Sequence[Score]) -> pd.DataFrame:
+    """What the history's figure reads: as_of, pd, grade, points, model; one row a score, in the order given."""
+    return pd.DataFrame(
+        {
+            "as_of": pd.to_datetime([s.as_of for s in scores]),
+            "pd": [s.pd for s in scores],
+            "grade": [s.grade for s in scores],
+            "points": [s.points for s in scores],
+            "model": [model(s) for s in scores],
+        }
+    )
+
+
+def model(score: Score) -> str:
+    return f"{score.model_name} v{score.model_version}"
+
+
+def change(score: Score) -> str:
+    """The PD's change since the night before, in percentage points."""
+    return formats.points_change(score.pd - score.previous_pd) if score.previous_pd is not None else formats.MISSING
+
+
+def grade(score: Score, grades: Sequence[str]) -> Html:
+    """The grade, and where it came from if it moved."""
+    before = score.previous_grade
+    if before is None or before == score.grade or before not in grades or score.grade not in grades:
+        return Html(markup.html(score.grade))
+    worse = grades.index(score.grade) > grades.index(before)
+    level, sign, word = ("watch", "▲", "worse") if worse else ("ok", "▼", "better")
+    moved = f"<small class='{level}'>{sign} {word}, was {markup.html(before)}</small>"
+    return Html(f"{markup.html(score.grade)} {moved}")

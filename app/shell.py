@@ -1,0 +1,122 @@
+"""What every page shares: the header with the as-of control, the side navigation, errors as sentences."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+
+import streamlit as st
+from streamlit.navigation.page import Page
+
+from app import formats, markup, session
+from app.markup import Html
+from app.session import AS_OF, Home
+from pipeline.errors import ScoretraceError
+
+STYLE_SHEET = Path(__file__).resolve().parent / "portal.css"
+TONIGHT = "views/tonight.py"
+SCORES = "views/scores.py"
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>~:$])")
+
+
+def side_navigation(groups: dict[str, list[Page]]) -> None:
+    """The pages by job. A link keeps the night that the URL names."""
+    with st.sidebar:
+        for group, pages in groups.items():
+            st.html(markup.block(Html(f"<p class='nav'>{group}</p>")))
+            for page in pages:
+                st.page_link(page, query_params=session.address())
+
+
+def header(home: Home | None, page: Page) -> None:
+    """Product and portfolio, the night that is shown, who looks at it."""
+    left, middle, right = st.columns([5, 5, 4], vertical_alignment="center")
+    lender = home.portfolio.title if home else "no home yet"
+    left.html(
+        markup.block(
+            Html("<div class='brand'>"),
+            Html("<b>Scoretrace</b>"),
+            markup.quiet(lender),
+            Html("</div>"),
+        )
+    )
+    with middle:
+        if home and home.dates:
+            _night_control(home.dates, page)
+    actor = session.actor()
+    right.html(markup.block(Html("<p class='actor'>"), actor.name, " ", markup.quiet(actor.standing), Html("</p>")))
+
+
+def _night_control(dates: tuple[date, ...], page: Page) -> None:
+    """One night back, a choice of any, one night on. What is chosen goes to the URL and is read from there."""
+    asked = session.asked_date()
+    shown = next((d for d in dates if d.isoformat() == asked), None) if asked else dates[0]
+    key = f"night@{asked}"
+
+    def choose() -> None:
+        if chosen := st.session_state[key]:
+            st.query_params[AS_OF] = chosen.isoformat()
+
+    position = dates.index(shown) if shown else None
+    with st.container(
+        key="nights", horizontal=True, vertical_alignment="center", gap="small", horizontal_alignment="center"
+    ):
+        _step("‹", dates[position + 1] if position is not None and position + 1 < len(dates) else None, page)
+        st.selectbox(
+            "As of",
+            dates,
+            index=position,
+            key=key,
+            on_change=choose,
+            format_func=_label,
+            placeholder="choose a night",
+            label_visibility="collapsed",
+            width=190,
+        )
+        _step("›", dates[position - 1] if position else None, page)
+
+
+def _label(day: date) -> str:
+    return f"as of {formats.day(day)}"
+
+
+def _step(sign: str, to: date | None, page: Page) -> None:
+    query = {**st.query_params.to_dict(), AS_OF: to.isoformat()} if to else None
+    help_text = f"the night of {formats.day(to)}" if to else "no published night on this side"
+    st.page_link(page, label=sign, query_params=query, disabled=to is None, help=help_text, icon="")
+
+
+def linked_table(key: str, head: Html, table: Html, page: str, links: Sequence[tuple[str, dict[str, str]]]) -> None:
+    """A table whose first column links: the portal's own page links, so that a click stays in the session.
+
+    links: the text of each row's first cell and the query of its link, in row order.
+    """
+    st.html(markup.block(head))
+    with st.container(key=f"linked-{key}"):
+        st.html(markup.block(table))
+        with st.container(key=f"openers-{key}"):
+            for label, query in links:
+                st.page_link(page, label=_MARKDOWN.sub(r"\\\1", label), query_params=query, icon="")
+
+
+def sentence(error: ScoretraceError, title: str = "this cannot be shown") -> None:
+    """An error as what failed and what comes next."""
+    following = f"Next: {error.next_step}." if error.next_step else ""
+    st.html(markup.block(markup.alarm("stop", title, error.message, following)))
+
+
+def nothing_published(home: Home) -> None:
+    """The empty state of every page that shows a night."""
+    st.html(
+        markup.block(
+            markup.alarm(
+                "none",
+                "no night is published yet",
+                f"{home.portfolio.title} has a home, but no night has reached its end: there are no scores to show.",
+                "Next: land the first extracts, train and promote a model, then run `scoretrace nightly --as-of "
+                "YYYY-MM-DD`; `scoretrace demo` does it all with a synthetic lender.",
+            )
+        )
+    )

@@ -1,0 +1,99 @@
+"""Colours and figure defaults: the one place that decides how a chart looks in light and dark."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import plotly.graph_objects as go
+
+# Okabe and Ito (2008), readable with any colour vision and on both backgrounds.
+CATEGORIES = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
+ACCENT = "#3A86B8"
+RAISES = "#B5442E"
+LOWERS = "#2B6CA3"
+MUTED = "#7C858D"
+RULE = "rgba(124, 133, 141, 0.28)"
+# Grades are ordered: one scale from pale to deep, low risk to high, its middle legible on both backgrounds.
+_RISK = ("#C9DCE8", "#A3C4DA", "#7BA9C9", "#E5BE8A", "#D6935A", "#BF6140", "#8F3029")
+
+
+def risk_scale(steps: int) -> list[str]:
+    """``steps`` colours from low to high risk."""
+    if steps <= 1:
+        return [_RISK[0]]
+    return [_RISK[round(i * (len(_RISK) - 1) / (steps - 1))] for i in range(steps)]
+
+
+def figure(
+    height: int,
+    traces: Sequence[dict[str, Any]],
+    *,
+    y_format: str,
+    x_axis: dict[str, Any] | None = None,
+    y_axis: dict[str, Any] | None = None,
+    annotations: Sequence[dict[str, Any]] = (),
+    shapes: Sequence[dict[str, Any]] = (),
+    **layout: Any,
+) -> go.Figure:
+    """A figure in the house style: no frame, thin rules, tabular ticks.
+
+    It is made in one call: plotly checks each later change of a figure again, which costs more than the page.
+    """
+    axis: dict[str, Any] = {"zeroline": False, "ticklen": 3, "tickcolor": RULE}
+    x_base = {
+        **axis,
+        "showgrid": False,
+        "showline": True,
+        "linecolor": RULE,
+        "ticks": "outside",
+        "tickformat": "%-d %b",
+    }
+    y_base = {**axis, "showgrid": True, "gridcolor": RULE, "gridwidth": 1, "ticks": "", "tickformat": y_format}
+    return go.Figure(
+        list(traces),
+        {
+            "height": height,
+            "margin": {"l": 40, "r": 10, "t": 10, "b": 26},
+            "paper_bgcolor": "rgba(0,0,0,0)",
+            "plot_bgcolor": "rgba(0,0,0,0)",
+            "font": {"size": 11},
+            "hovermode": "x unified",
+            "showlegend": False,
+            "bargap": 0.2,
+            "xaxis": {**x_base, **(x_axis or {})},
+            "yaxis": {**y_base, **(y_axis or {})},
+            "annotations": list(annotations),
+            "shapes": list(shapes),
+            **layout,
+        },
+    )
+
+
+def line(x: Sequence[Any], y: Sequence[float], *, hover: str, said: Sequence[Any], size: int = 4) -> dict[str, Any]:
+    """The one line of a chart, with its points; ``said`` is what the hover text may name as customdata."""
+    return {
+        "type": "scatter",
+        "mode": "lines+markers",
+        "x": list(x),
+        "y": list(y),
+        "customdata": list(said),
+        "line": {"color": ACCENT, "width": 1.8},
+        "marker": {"size": size},
+        "hovertemplate": hover,
+    }
+
+
+def beside(y: float, text: str, colour: str | None = None) -> dict[str, Any]:
+    """A label at the right edge, level with ``y``."""
+    font = {"size": 11, **({"color": colour} if colour else {})}
+    return {
+        "x": 1,
+        "xref": "paper",
+        "xanchor": "left",
+        "xshift": 6,
+        "y": y,
+        "text": text,
+        "showarrow": False,
+        "font": font,
+    }

@@ -1,0 +1,334 @@
+"""Scores: find one by id or by browsing the published book; then its page: the score, its origin, its history."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from urllib.parse import urlencode
+
+import streamlit as st
+
+from app import charts, data, formats, markup, score_facts, session, shell
+from app.data import Filter, Score
+from app.markup import Html
+from app.session import Reader
+from pipeline import ledger
+from pipeline.errors import NotFound
+from pipeline.ledger import ScoredModel
+
+SHOWN_NIGHTS = 60
+_ASKED = "q"
+_SEPARATORS = re.compile(r"[\s,;]+")
+
+
+def page() -> None:
+    reader = session.reader(session.open_home())
+    if reader is None:
+        shell.nothing_published(session.open_home())
+        return
+    for subject in data.SUBJECTS:
+        if subject_id := st.query_params.get(subject):
+            _subject(reader, subject, subject_id)
+            return
+    with st.container(horizontal=True, vertical_alignment="center", gap="large"):
+        st.html(markup.block(Html(f"<h1>Scores of {formats.day(reader.as_of)}</h1>")), width="content")
+        asked = [i for i in _SEPARATORS.split(_search_box(reader)) if i]
+    if asked:
+        _found(reader, asked)
+    else:
+        _browse(reader)
+
+
+# ── search ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _search_box(reader: Reader) -> str:
+    """What was asked for; one id that names one score opens that score's page at once."""
+    asked = st.query_params.get(_ASKED, "")
+    key = f"search@{asked}"
+
+    def ask() -> None:
+        ids = [i for i in _SEPARATORS.split(st.session_state[key]) if i]
+        found = [(s, score.id) for s in data.SUBJECTS for score in data.find(reader, s, ids)] if len(ids) == 1 else []
+        if len(found) == 1:
+            subject, subject_id = found[0]
+            _go({**session.address(), subject: str(subject_id)})
+        else:
+            _to_url(_ASKED, " ".join(ids))
+
+    st.text_input(
+        "Find by id",
+        value=asked,
+        key=key,
+        on_change=ask,
+        type="search",
+        width=560,
+        label_visibility="collapsed",
+        placeholder="account or application id; paste several, apart by space or comma",
+    )
+    return asked
+
+
+def _found(reader: Reader, asked: Sequence[str]) -> None:
+    """Every id that was asked for: its score, or that it has none. Never another's."""
+    unique = list(dict.fromkeys(asked))
+    if len(unique) > data.MAX_IDS:
+        st.html(
+            markup.block(
+                markup.alarm(
+                    "watch",
+                    f"only the first {data.MAX_IDS} of {len(unique)} ids are looked up",
+                    "Ask in smaller lists.",
+                )
+            )
+        )
+        unique = unique[: data.MAX_IDS]
+    named: set[str] = set()
+    for subject in data.SUBJECTS:
+        scores = data.find(reader, subject, unique)
+        named.update(str(s.id) for s in scores)
+        if scores:
+            _score_table(reader, subject, scores, f"{subject.capitalize()}s found", f"found-{subject}")
+    if missing := [i for i in unique if _canonical(reader, i) not in named]:
+        st.html(
+            markup.block(
+                markup.alarm(
+                    "stop",
+                    "not found",
+                    f"No score of {formats.day(reader.as_of)} has the id {', '.join(missing[:20])}"
+                    f"{f' or {len(missing) - 20} more' if len(missing) > 20 else ''}.",
+                    "Next: check the id, or choose another night above.",
+                )
+            )
+        )
+
+
+def _canonical(reader: Reader, asked: str) -> str:
+    """How the id is written in the book: a number without leading zeros, a text as it is."""
+    if reader.home.portfolio.id_type == "BIGINT" and re.fullmatch(r"[+-]?\d{1,19}", asked):
+        return str(int(asked))
+    return asked
+
+
+# ── browse ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _browse(reader: Reader) -> None:
+    chosen, order = _filters(reader)
+    count = data.matching(reader, chosen)
+    whole = sum(data.grade_counts(reader, chosen.subject).values())
+    pages = max(1, -(-count // data.PAGE_SIZE))
+    number = min(max(_whole_number(st.query_params.get("page"), 1), 1), pages)
+    if not whole:
+        st.html(
+            markup.block(
+                markup.alarm(
+                    "none",
+                    f"no {chosen.subject} was scored on {formats.day(reader.as_of)}",
+                    "The other subject, or another night above, may have scores.",
+                )
+            )
+        )
+        return
+    if not count:
+        st.html(
+            markup.block(
+                markup.alarm("none", "no score passes these filters", "Next: widen the PD range or clear a filter.")
+            )
+        )
+        return
+    first = (number - 1) * data.PAGE_SIZE
+    scores = data.page(reader, chosen, order, number)
+    note = (
+        f"{formats.count(count)} of {formats.plural(whole, chosen.subject)} · {formats.count(first + 1)} to "
+        f"{formats.count(first + len(scores))} by {data.ORDERS[order][0]}"
+    )
+    _score_table(reader, chosen.subject, scores, f"{chosen.subject.capitalize()}s", "browse", note)
+    if pages > 1:
+        key = f"page@{number}/{pages}"
+        st.pagination(
+            pages,
+            default=number,
+            key=key,
+            on_change=lambda: _to_url("page", str(st.session_state[key]), keep_page=True),
+        )
+
+
+def _filters(reader: Reader) -> tuple[Filter, str]:
+    """The filters and the order, read from the URL; each control writes its own part of it."""
+    query = st.query_params
+    subject = _one_of(query.get("of"), data.SUBJECTS)
+    counts = data.grade_counts(reader, subject)
+    grades = reader.home.grades
+    chosen = Filter(
+        subject,
+        tuple(g for g in grades if g in query.get("grade", "").split(",")),
+        _percent(query.get("from")),
+        _percent(query.get("to")),
+        _one_of(query.get("move"), tuple(data.MOVES)),
+    )
+    order = _one_of(query.get("by"), tuple(data.ORDERS))
+    with st.container(key="filters", horizontal=True, vertical_alignment="bottom", gap="small"):
+        _choice("Of", "of", data.SUBJECTS, subject, lambda s: f"{s.capitalize()}s")
+        key = f"grade@{chosen.grades}{subject}"
+        st.pills(
+            "Grade",
+            grades,
+            selection_mode="multi",
+            default=list(chosen.grades),
+            key=key,
+            format_func=lambda g: f"{g} :gray[{formats.count(counts.get(g, 0))}]",
+            on_change=lambda: _to_url("grade", ",".join(g for g in grades if g in st.session_state[key])),
+        )
+        _bound("PD from %", "from", chosen.pd_from)
+        _bound("to %", "to", chosen.pd_to)
+        _select("Grade since the night before", "move", data.MOVES, chosen.move, 190)
+        _select("Order", "by", {k: v[0] for k, v in data.ORDERS.items()}, order, 210)
+    return chosen, order
+
+
+def _choice(label: str, part: str, options: Sequence[str], value: str, words) -> None:  # type: ignore[no-untyped-def]
+    key = f"{part}@{value}"
+    st.segmented_control(
+        label,
+        options,
+        default=value,
+        key=key,
+        format_func=words,
+        required=True,
+        on_change=lambda: _to_url(part, "" if st.session_state[key] == options[0] else st.session_state[key]),
+    )
+
+
+def _select(label: str, part: str, options: dict[str, str], value: str, width: int) -> None:
+    key = f"{part}@{value}"
+    names = list(options)
+    st.selectbox(
+        label,
+        names,
+        index=names.index(value),
+        key=key,
+        format_func=options.__getitem__,
+        width=width,
+        on_change=lambda: _to_url(part, "" if st.session_state[key] == names[0] else st.session_state[key]),
+    )
+
+
+def _bound(label: str, part: str, value: float | None) -> None:
+    key = f"{part}@{value}"
+
+    def write() -> None:
+        entered = st.session_state[key]
+        _to_url(part, "" if entered is None else f"{entered:g}")
+
+    shown = None if value is None else value * 100
+    st.number_input(
+        label,
+        min_value=0.0,
+        max_value=100.0,
+        value=shown,
+        step=None,
+        format="%.2f",
+        key=key,
+        on_change=write,
+        width=80,
+        placeholder="any",
+    )
+
+
+def _to_url(part: str, value: str, keep_page: bool = False) -> None:
+    """Write one part of the URL; an empty value takes it out. Another filter starts at its first page."""
+    _go({**st.query_params.to_dict(), **({} if keep_page else {"page": ""}), part: value})
+
+
+def _go(query: dict[str, str]) -> None:
+    """One step in the browser's history, whatever changes."""
+    st.query_params.from_dict({k: v for k, v in query.items() if v})
+
+
+def _one_of(value: str | None, options: tuple[str, ...]) -> str:
+    return value if value in options else options[0]
+
+
+def _percent(value: str | None) -> float | None:
+    try:
+        number = float(value) if value else None
+    except ValueError:
+        return None
+    return number / 100 if number is not None and 0 <= number <= 100 else None
+
+
+def _whole_number(value: str | None, default: int) -> int:
+    return int(value) if value and value.isdecimal() and len(value) < 10 else default
+
+
+def _score_table(reader: Reader, subject: str, scores: Sequence[Score], title: str, key: str, note: str = "") -> None:
+    head = markup.heading(title, note or f"{len(scores)} of {formats.day(reader.as_of)}")
+    table = score_facts.score_table(subject, scores, reader.home.grades, reader.zone, reader.previous, title)
+    links = [(str(s.id), session.address(**{subject: str(s.id)})) for s in scores]
+    shell.linked_table(key, head, table, shell.SCORES, links)
+
+
+# ── one subject ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _subject(reader: Reader, subject: str, subject_id: str) -> None:
+    """A subject's page: its score of the night, where that came from, every score before it."""
+    scores = data.history(reader, subject, subject_id)
+    if not scores:
+        raise NotFound(
+            f"no {subject} {subject_id!r} has a published score up to {formats.day(reader.as_of)}",
+            "search for the id, or choose another night above",
+        )
+    score, zone = scores[-1], reader.zone
+    _title(reader, subject, score)
+    if score.as_of != reader.as_of:
+        title = f"not scored on {formats.day(reader.as_of)}"
+        told = f"This {subject} was last scored on {formats.day(score.as_of)}; what follows is that score."
+        st.html(markup.block(markup.alarm("watch", title, told)))
+    model = ScoredModel(score.model_name, score.model_version, score.model_digest, subject, 0)
+    origin = score_facts.origin(score, ledger.promotion_of(reader.home.engine, model), zone)
+    st.html(markup.block(score_facts.figures(score, reader.home.grades, zone), markup.GAP, origin))
+    if stored := data.reasons(reader, subject, score):
+        head = markup.heading("Reasons", f"{len(stored)} strongest contributions, in log-odds")
+        st.html(markup.block(head, score_facts.reason_table(stored)))
+    if len(scores) > 1:  # one night is a point, and the table tells it
+        _history(reader, scores)
+    _history_table(reader, subject, scores)
+
+
+def _title(reader: Reader, subject: str, score: Score) -> None:
+    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+        st.html(markup.block(Html(f"<h1>{subject.capitalize()} {markup.html(str(score.id))}</h1>")), width="content")
+        with st.container(key="actions", horizontal=True, vertical_alignment="center", gap="small", width="content"):
+            st.page_link(shell.SCORES, label="‹ all scores", query_params=session.address(), icon="")
+            with st.popover("Permalink", type="tertiary"):
+                st.caption("This score as of this night:")
+                query = urlencode({session.AS_OF: reader.as_of.isoformat(), subject: str(score.id)})
+                st.code(f"{(st.context.url or '').partition('?')[0]}?{query}", language=None)
+
+
+def _history(reader: Reader, scores: Sequence[Score]) -> None:
+    frame = score_facts.history_frame(scores)
+    changes = len(charts.model_changes(frame))
+    note = f"{formats.plural(len(scores), 'night')}, {formats.plural(changes, 'change')} of model"
+    figure = charts.score_history(frame, reader.home.portfolio.grades)
+    st.html(markup.block(markup.heading("PD by night", note)))
+    st.plotly_chart(figure, key="history", alt=charts.score_history_words(frame), config={"displayModeBar": False})
+
+
+def _history_table(reader: Reader, subject: str, scores: Sequence[Score]) -> None:
+    newest_first = scores[::-1]
+    shown, older = newest_first[:SHOWN_NIGHTS], newest_first[SHOWN_NIGHTS:]
+    grades, zone = reader.home.grades, reader.zone
+    head = markup.heading("Every published score", "newest first; a date opens the score of that night")
+    table = score_facts.history_table(shown, grades, zone, "Published scores, newest first")
+    links = [(formats.day(s.as_of), {session.AS_OF: s.as_of.isoformat(), subject: str(s.id)}) for s in shown]
+    shell.linked_table("history", head, table, shell.SCORES, links)
+    if older:
+        with st.expander(f"{formats.plural(len(older), 'older score')}"):
+            st.html(markup.block(score_facts.history_table(older, grades, zone, "Older published scores")))
+
+
+if __name__ == "__main__":
+    page()

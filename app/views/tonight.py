@@ -1,0 +1,260 @@
+"""Tonight: is this morning's book right, and what needs me?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, timedelta
+
+import pandas as pd
+import streamlit as st
+
+from app import charts, data, formats, markup, night_facts, session, shell
+from app.markup import Column, Html
+from app.night_facts import Evidence
+from app.session import Home, Reader
+from pipeline import calendar, ledger
+from pipeline.ledger import GateVerdict, Publication, Run
+
+SHOWN_DAYS = 30
+SHOWN_MONTHS = 12
+SHOWN_GATES = 12
+_STILL = {"displayModeBar": False}
+_LEGEND = {"ok": "landed", "watch": "to look at", "stop": "failed", "none": "not run"}
+_COLOUR = {"ok": "green", "watch": "orange", "stop": "red", "none": "gray"}
+
+
+def page() -> None:
+    home = session.open_home()
+    newest = ledger.latest_publication(home.engine)
+    failure = ledger.failure_since(home.engine, newest)
+    if failure:
+        _failure(home, failure, _stands(newest))
+    elif session.asked_date() is None:
+        _overdue(home)
+    if stopped := _asked_failure(home):
+        if failure is None or stopped.run_id != failure.run_id:
+            _failure(home, stopped, "Nothing was published for this night, then or since.")
+        return
+    reader = session.reader(home)
+    if reader is None:
+        shell.nothing_published(home)
+        return
+    _night(reader)
+
+
+def _night(reader: Reader) -> None:
+    """The published night, from the answer to its evidence."""
+    home, evidence, first = reader.home, _evidence(reader), _first_shown(reader)
+    summary = data.nightly_summary(reader, first)
+    means = charts.mean_by_night(summary)
+    mean = float(means["mean_pd"].iloc[-1]) if len(means) else None
+    change = float(means["mean_pd"].diff().iloc[-1]) if len(means) > 1 else None
+    title = Html(f"<h1>{formats.day(reader.as_of)} <span class='answer'>{night_facts.answer(evidence)}</span></h1>")
+    strip = night_facts.task_strip(evidence.run, evidence.attempts)
+    st.html(markup.block(title, markup.GAP, night_facts.figures(evidence, reader.zone, mean, change)))
+    st.html(markup.block(strip))
+    with st.container(key="book"):
+        left, middle, right = st.columns([5, 7, 7], gap="medium")
+        with left:
+            _calendar(reader, first)
+        if summary.empty:
+            middle.html(markup.block(markup.heading("Mean PD"), markup.quiet("This portfolio scores no accounts.")))
+        else:
+            shares = charts.shares_by_night(summary, home.grades)
+            with middle:
+                _mean_pd(means, first)
+            with right:
+                _grades(shares, home.grades, first)
+            with middle:
+                _book_table(means, shares, home.grades)
+    with st.container(key="pair"):
+        left, right = st.columns([11, 9], gap="medium")
+        with left:
+            _gates(evidence.gates)
+        with right:
+            models = night_facts.model_table(
+                reader.publication.models, lambda m: ledger.promotion_of(home.engine, m), reader.zone
+            )
+            st.html(markup.block(markup.heading("Models that scored"), models))
+            _tests(home, evidence)
+
+
+def _evidence(reader: Reader) -> Evidence:
+    engine, publication = reader.home.engine, reader.publication
+    (night,) = ledger.nights(engine, publication.as_of, publication.as_of)
+    return Evidence(
+        publication,
+        night,
+        ledger.run(engine, publication.run_id),
+        ledger.task_attempts(engine, publication.run_id),
+        ledger.gate_verdicts(engine, publication.run_id),
+        ledger.dbt_totals(engine, publication.run_id),
+    )
+
+
+def _first_shown(reader: Reader) -> date:
+    if reader.home.portfolio.calendar == "daily":
+        return reader.as_of - timedelta(days=SHOWN_DAYS - 1)
+    return calendar.add_months(calendar.month_end(reader.as_of), 1 - SHOWN_MONTHS)
+
+
+# ── what needs you ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _asked_failure(home: Home) -> Run | None:
+    """The failed run of the night that the URL asks for, where that night has a run and no publication."""
+    try:
+        asked = date.fromisoformat(session.asked_date() or "")
+    except ValueError:
+        return None
+    night = next(iter(ledger.nights(home.engine, asked, asked)), None)
+    return night.run if night and night.publication is None and night.run and night.run.failed else None
+
+
+def _stands(newest: Publication | None) -> str:
+    if newest is None:
+        return "No night was ever published."
+    return f"The scores of {formats.day(newest.as_of)} still stand: readers see them and nothing of the failed night."
+
+
+def _failure(home: Home, failed: Run, stands: str) -> None:
+    """A night failed: say so above everything, with the way on and what readers see."""
+    attempts = ledger.task_attempts(home.engine, failed.run_id)
+    task = next((a.task for a in reversed(attempts) if a.status != "succeeded"), "its start")
+    when = markup.join([f"Run {failed.run_id} stopped at {task}, ", markup.at(failed.ended_at, home.zone), "."], "")
+    following = failed.next_step or f"run `scoretrace nightly --as-of {failed.as_of}` again"
+    title = f"the night of {formats.day(failed.as_of)} failed"
+    st.html(markup.block(markup.alarm("stop", title, failed.message, f"Next: {following}.", when, stands)))
+    gates = [g for g in ledger.gate_verdicts(home.engine, failed.run_id) if g.verdict != "pass"]
+    with st.expander("What that run did"):
+        shown = night_facts.gate_table(gates, "Gates of the failed night that did not pass") if gates else Html("")
+        st.html(markup.block(markup.strip(night_facts.steps(attempts)), markup.GAP, shown))
+
+
+def _overdue(home: Home) -> None:
+    """A night that runs now, or that is due and has not run: what no finished run can tell."""
+    newest = ledger.runs(home.engine, kinds=ledger.NIGHT_KINDS, limit=1)
+    if newest and newest[0].status == "running":
+        since = markup.join(["since ", markup.at(newest[0].started_at, home.zone)], "")
+        title = f"the night of {formats.day(newest[0].as_of)} is on record as running"
+        st.html(markup.block(markup.alarm("watch", title, since)))
+        return
+    now, due = datetime.now(UTC), home.portfolio.due
+    span = timedelta(days=3) if home.portfolio.calendar == "daily" else timedelta(days=70)
+    nights = calendar.nights(home.portfolio.calendar, now.date() - span, now.date())
+    expected = [day for day in nights if due(day) <= now]
+    if not home.dates or not expected or expected[-1] <= home.dates[0]:
+        return
+    missing = expected[-1]
+    detail: list[markup.Cell] = [
+        f"The scores of {formats.day(missing)} were due ",
+        markup.at(due(missing), home.zone),
+        f"; the newest published night is {formats.day(home.dates[0])}.",
+    ]
+    if home.dates[0] < expected[0]:  # nothing for several nights: not one late night, but no schedule at all
+        status = markup.status("none", "no night runs on schedule here:")
+        st.html(markup.block(Html("<p class='quiet'>"), status, " ", *detail, Html("</p>")))
+        return
+    title = f"the night of {formats.day(missing)} has not landed"
+    following = f"Next: run `scoretrace nightly --as-of {missing}`."
+    st.html(markup.block(markup.alarm("watch", title, markup.join(detail, ""), following)))
+
+
+# ── the nights before ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _calendar(reader: Reader, first: date) -> None:
+    """The last nights as signs, a week a row; each that ran is a link to it."""
+    portfolio, now = reader.home.portfolio, datetime.now(UTC)
+    daily = portfolio.calendar == "daily"
+    nights = {n.as_of: n for n in ledger.nights(reader.home.engine, first, reader.as_of)}
+    start = first - timedelta(days=first.weekday()) if daily else first
+    days = list(calendar.nights(portfolio.calendar, start, reader.as_of))
+    levels = {day: night_facts.status_of(nights.get(day), day, portfolio, now) for day in days if day >= first}
+    st.html(markup.block(markup.heading(f"Last {SHOWN_DAYS} nights" if daily else f"Last {SHOWN_MONTHS} months")))
+    with st.container(key="calendar"):
+        if daily:
+            names = "".join(f"<span class='quiet'>{name}</span>" for name in ("Mo", "Tu", "We", "Th", "Fr", "Sa", "Su"))
+            st.html(f"<div class='st weekdays'>{names}</div>")
+        for day in days:
+            if day not in levels:
+                st.html("<div class='st day'>&nbsp;</div>")
+                continue
+            level, word = levels[day]
+            label = str(day.day) if daily else f"{day:%b}"
+            told, sign = f"{formats.day(day)}: {word}", markup.SIGNS[level]
+            if day in nights:
+                text = f":{_COLOUR[level]}[{sign}] {f'**{label}**' if day == reader.as_of else label}"
+                query = {session.AS_OF: day.isoformat()}
+                # A tooltip is the dearest part of a link; the nights that are well need none.
+                st.page_link(
+                    shell.TONIGHT, label=text, icon="", query_params=query, help=told if level != "ok" else None
+                )
+            else:
+                mark = f"<span class='{level}'>{sign}</span> <span class='quiet'>{label}</span>"
+                st.html(f"<div class='st day' title='{told}'>{mark}</div>")
+    counts = {k: sum(level == k for level, _ in levels.values()) for k in _LEGEND}
+    legend = [markup.status(k, f"{n} {_LEGEND[k]}") for k, n in counts.items() if n]
+    st.html(markup.block(Html("<p class='legend'>"), markup.join(legend, " &ensp;"), Html("</p>")))
+
+
+def _mean_pd(means: pd.DataFrame, first: date) -> None:
+    st.html(markup.block(markup.heading("Mean PD", "of the book, by night")))
+    st.plotly_chart(charts.mean_pd(means, first), key="mean_pd", alt=charts.mean_pd_words(means), config=_STILL)
+
+
+def _grades(shares: pd.DataFrame, grades: Sequence[str], first: date) -> None:
+    st.html(markup.block(markup.heading("Grades", "share of accounts, by night")))
+    words = charts.grade_shares_words(shares, grades)
+    st.plotly_chart(charts.grade_shares(shares, grades, first), key="grades", alt=words, config=_STILL)
+
+
+def _book_table(means: pd.DataFrame, shares: pd.DataFrame, grades: Sequence[str]) -> None:
+    """Both charts' figures, newest night first."""
+    columns = [Column("night"), Column("mean PD", "number"), *(Column(g, "number") for g in grades), Column("model")]
+    rows = [
+        [
+            formats.day(mean.as_of.date()),
+            formats.probability(float(mean.mean_pd)),
+            *(formats.share(float(share[g])) for g in grades),
+            str(mean.model),
+        ]
+        for mean, (_, share) in zip(means.itertuples(), shares.iterrows(), strict=True)
+    ]
+    with st.expander("Both charts as a table"):
+        st.html(markup.block(markup.table(columns, reversed(rows), "Mean PD and grade shares by night")))
+
+
+# ── the evidence ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _gates(gates: Sequence[GateVerdict]) -> None:
+    """Every verdict with its figure and bound, worst first."""
+    passed = sum(g.verdict == "pass" for g in gates)
+    head = markup.heading("Gates", f"{passed} of {len(gates)} passed, worst first" if gates else "none ran")
+    if not gates:
+        st.html(markup.block(head, markup.quiet("This run recorded no gate verdict: it landed nothing of its own.")))
+        return
+    st.html(markup.block(head, night_facts.gate_table(gates[:SHOWN_GATES], "Gate verdicts, worst first")))
+    if len(gates) > SHOWN_GATES:
+        with st.expander(f"{len(gates) - SHOWN_GATES} more"):
+            st.html(markup.block(night_facts.gate_table(gates[SHOWN_GATES:], "The other gate verdicts")))
+
+
+def _tests(home: Home, evidence: Evidence) -> None:
+    """dbt's tests: those that did not pass, and the count of those that did."""
+    dbt = evidence.dbt
+    tests = dbt.passed + dbt.warned + dbt.failed + dbt.skipped
+    note = f"{formats.count(dbt.passed)} of {formats.count(tests)} passed · {formats.duration(dbt.seconds)} in dbt"
+    head = markup.heading("Data tests", note if tests else "none ran")
+    found = ledger.dbt_results(home.engine, evidence.run.run_id, ("fail", "error", "warn"))
+    if found:
+        st.html(markup.block(head, night_facts.test_table(found)))
+        return
+    st.html(
+        markup.block(head, markup.quiet("No test failed or warned." if tests else "The run recorded no dbt result."))
+    )
+
+
+if __name__ == "__main__":
+    page()

@@ -1,0 +1,284 @@
+"""Column lineage of a run: from the compiled SQL that it archived, never from today's project.
+
+``column_lineage`` reads one statement; ``run_lineage`` composes those of a run's models, views included, from the
+features and marts down to the landed tables, with the scoring between them.
+
+One model's lineage is kept in ``archive/lineage/`` under the hash of its SQL, of the columns of the tables it reads
+and of the reading's own version: a definition is parsed once in the life of a home, whichever process asks first. A
+file and not a memory cache, because a command line lives for one question. Date literals are left out of the key: no
+date decides which columns are read, and every night's SQL differs from the last in nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import duckdb
+from sqlalchemy import Engine, select
+
+from lineage.column_walk import (
+    DIRECT,
+    IDENTITY,
+    INDIRECT,
+    ROWS,
+    TRANSFORMATION,
+    ColumnLineage,
+    Input,
+    LineageRefused,
+    Schema,
+    Transformation,
+    Untraceable,
+    column_lineage,
+    compose,
+)
+from lineage.graph import ColumnGraph, TableLineage
+from pipeline import control, lake, ledger
+from pipeline.config import Settings
+from pipeline.errors import NotFound, ScoretraceError
+from pipeline.ledger import DbtResult, ScoredModel
+from pipeline.registry import Registry
+
+__all__ = [
+    "DIRECT", "INDIRECT", "ROWS", "ColumnGraph", "ColumnLineage", "Input", "LineageRefused", "Schema", "TableLineage",
+    "Transformation", "Untraceable", "archived_sql", "cached_column_lineage", "catalog_of", "column_lineage", "compose",
+    "lake_at", "model_features", "run_lineage", "scored_tables",
+]  # fmt: skip
+
+_READING = 1  # raised when the walk reads the same SQL differently: what was kept is then read anew
+_DATE_LITERAL = re.compile(r"date '\d{4}-\d{2}-\d{2}'", re.IGNORECASE)
+_SCORE_VALUES = ("pd", "log_odds", "score_points", "grade")
+_REASON_VALUES = ("rank", "feature", "value", "contribution")
+_LAYERS = ("staging", "intermediate", "features", "marts")
+
+
+def run_lineage(
+    settings: Settings,
+    engine: Engine,
+    run_id: str,
+    *,
+    catalog: Mapping[str, Mapping[str, str]] | None = None,
+) -> ColumnGraph:
+    """The column graph of everything that one run built and scored.
+
+    catalog: the columns of the tables that the SQL read (see ``catalog_of``), by default those of the last snapshot
+    the run wrote. When it has been expired they are those of the lake as it is; the graph's ``notes`` say so.
+    Raises NotFound for an unknown run and for one that built no model.
+    """
+    run = ledger.run(engine, run_id)
+    built = _built(ledger.dbt_results(engine, run_id))
+    if not built:
+        raise NotFound(
+            f"run {run_id} built no dbt model, so it has no column lineage", "`scoretrace status` names runs"
+        )
+    notes: list[str] = []
+    if catalog is None:
+        attempts = (a.snapshot_after for a in ledger.task_attempts(engine, run_id) if a.snapshot_after is not None)
+        snapshot = run.snapshot_after or max(attempts, default=None)
+        with closing(lake_at(settings, snapshot, notes)) as con:
+            catalog = catalog_of(con)
+    schema: dict[str, dict[str, str]] = {name: dict(columns) for name, columns in catalog.items()}
+    tables: dict[str, TableLineage] = {}
+    for result in built:
+        table = _table_name(result.model, catalog)
+        traced = _model_lineage(settings, result, table, schema)
+        types = schema.get(table, {})
+        names = traced.columns if traced.columns else types
+        schema[table] = {name: types.get(name, "") for name in names}
+        tables[table] = TableLineage(table, schema[table], result.model, result.definition_sha256, traced)
+    for model in _scoring_models(engine, run_id):
+        for scored in _scored(settings, model, catalog, tables, notes):
+            tables[scored.table] = scored
+    for traced_table in list(tables.values()):
+        for name in traced_table.lineage.tables if traced_table.lineage else ():
+            tables.setdefault(name, TableLineage(name, catalog.get(name, {})))
+    return ColumnGraph(run_id, tables.values(), notes)
+
+
+def cached_column_lineage(settings: Settings, sql: str, schema: Schema) -> ColumnLineage:
+    """``column_lineage``, read from the archive when this definition over these columns was read before."""
+    text = _DATE_LITERAL.sub("date ''", sql)
+    named = {name: schema[name] for name in sorted(schema) if name.rpartition(".")[2] in text}
+    key = hashlib.sha256(json.dumps([_READING, text, named]).encode()).hexdigest()
+    path = settings.archive_dir / "lineage" / key[:2] / f"{key}.json"
+    if path.is_file():
+        return _from_json(json.loads(path.read_text(encoding="utf-8")))
+    found = column_lineage(sql, named)
+    _keep(path, json.dumps(_to_json(found), separators=(",", ":")))
+    return found
+
+
+# -- one model
+
+
+def _built(results: Sequence[DbtResult]) -> list[DbtResult]:
+    """The last build of each model that ran, in the order they ran: upstream first."""
+    last: dict[str, DbtResult] = {}
+    for result in results:
+        if result.resource_type == "model" and result.definition_sha256:
+            last.pop(result.model, None)
+            last[result.model] = result
+    return list(last.values())
+
+
+def _model_lineage(settings: Settings, result: DbtResult, table: str, schema: Schema) -> ColumnLineage:
+    """A model's lineage; one that cannot be read is all untraceable, with the reason, rather than missing."""
+    assert result.definition_sha256
+    try:
+        return cached_column_lineage(settings, archived_sql(settings, result.definition_sha256), schema)
+    except (LineageRefused, NotFound) as error:
+        columns = dict.fromkeys(schema.get(table, {}), ())
+        lost = tuple(Untraceable(name, name, error.message) for name in (*columns, ROWS))
+        return ColumnLineage(columns, (), (), lost)
+
+
+def archived_sql(settings: Settings, sha256: str) -> str:
+    """A statement that a run archived, its bytes checked. Raises NotFound when it is gone or not those bytes."""
+    path = settings.archive_dir / "sha256" / sha256[:2] / sha256
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError as error:
+        raise NotFound(f"the archive has no file {sha256}", f"restore {path} from a backup of the home") from error
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise NotFound(f"the archived file {sha256} has been changed", f"restore {path} from a backup of the home")
+    return content.decode("utf-8")
+
+
+def _table_name(model: str, catalog: Schema) -> str:
+    for layer in _LAYERS:
+        if f"{layer}.{model}" in catalog:
+            return f"{layer}.{model}"
+    # Not in the lake (any more): by the names that this project gives its layers.
+    return {"stg_": "staging.", "int_": "intermediate.", "feat": "features."}.get(model[:4], "") + model
+
+
+def lake_at(settings: Settings, snapshot: int | None, notes: list[str]) -> duckdb.DuckDBPyConnection:
+    """The lake at a snapshot if it is still there; if not, as it is now, and ``notes`` gets a sentence about it."""
+    try:
+        return lake.connect(settings, snapshot=snapshot)
+    except NotFound:
+        notes.append(f"snapshot {snapshot} is gone; columns of landed tables are those of the lake as it is now")
+        return lake.connect(settings)
+
+
+def catalog_of(con: duckdb.DuckDBPyConnection) -> dict[str, dict[str, str]]:
+    """Every table and view of an open lake, ``schema.table`` → column → type."""
+    found: dict[str, dict[str, str]] = {}
+    for schema, table, column, kind in con.execute(
+        """SELECT schema_name, table_name, column_name, data_type FROM duckdb_columns()
+           WHERE database_name = ? AND NOT internal ORDER BY schema_name, table_name, column_index""",
+        [lake.ALIAS],
+    ).fetchall():
+        found.setdefault(f"{schema}.{table}", {})[column] = kind
+    return found
+
+
+# -- scoring, which reads no SQL but a model
+
+
+def _scoring_models(engine: Engine, run_id: str) -> list[ScoredModel]:
+    p = control.publications
+    query = select(p.c.models).where(p.c.run_id == run_id).order_by(p.c.id.desc()).limit(1)
+    with engine.connect() as connection:
+        models: list[dict[str, Any]] = connection.scalars(query).first() or []
+    return [ScoredModel(m["name"], int(m["version"]), m["digest"], m["subject"], int(m["rows"])) for m in models]
+
+
+def _scored(
+    settings: Settings, model: ScoredModel, catalog: Schema, tables: Mapping[str, TableLineage], notes: list[str]
+) -> list[TableLineage]:
+    if f"features.{model.subject}_features" not in tables:
+        return []
+    return scored_tables(settings, model, catalog, notes)
+
+
+def scored_tables(settings: Settings, model: ScoredModel, catalog: Schema, notes: list[str]) -> list[TableLineage]:
+    """Scores and reasons of one model: each value of theirs is made of every feature that the model reads. None, and a
+    note, when the model's bytes cannot be read."""
+    source = f"features.{model.subject}_features"
+    try:
+        features = model_features(settings, model)
+    except ScoretraceError as error:
+        notes.append(f"what {model.name} version {model.version} reads is not known: {error.message}")
+        return []
+    key = f"{model.subject}_id"
+    made = tuple(Input(source, feature, (TRANSFORMATION,)) for feature in sorted(features))
+    scored = []
+    for table, values in (
+        (f"scores.{model.subject}_scores", _SCORE_VALUES),
+        (f"scores.{model.subject}_reasons", _REASON_VALUES),
+    ):
+        columns: dict[str, tuple[Input, ...]] = {}
+        for name in catalog.get(table, {key: "", "as_of_date": "", **dict.fromkeys(values, "")}):
+            if name in values:
+                columns[name] = made
+            elif name in (key, "as_of_date"):
+                columns[name] = (Input(source, name, (IDENTITY,)),)
+            else:
+                columns[name] = ()
+        lineage = ColumnLineage(columns, (), (source,))
+        label = f"{model.name} version {model.version}"
+        scored.append(TableLineage(table, catalog.get(table, dict.fromkeys(columns, "")), label, None, lineage))
+    return scored
+
+
+def model_features(settings: Settings, model: ScoredModel) -> tuple[str, ...]:
+    """The features that a scoring model reads, in its own order, from its registered bytes (kept by their digest)."""
+    path = settings.archive_dir / "lineage" / "models" / f"{model.digest}.json"
+    if path.is_file():
+        return tuple(json.loads(path.read_text(encoding="utf-8")))
+    registry = Registry(settings)
+    text = registry.text(registry.get(model.name, model.version))
+    if hashlib.sha256(text.encode()).hexdigest() != model.digest:
+        raise NotFound(
+            f"the registry holds other bytes for {model.name} version {model.version}", "restore the registry"
+        )
+    found = re.search(r"^feature_names=(.*)$", text, re.MULTILINE)
+    features = tuple(found.group(1).split()) if found else ()
+    _keep(path, json.dumps(features))
+    return features
+
+
+# -- what is kept
+
+
+def _keep(path: Path, text: str) -> None:
+    """Write a file whole or not at all. A reader that may not write the home reads anew each time."""
+    folder = path.parent
+    home = next(p for p in (folder, *folder.parents) if p.exists())
+    if not os.access(home, os.W_OK):
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(f".{os.getpid()}")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
+def _to_json(lineage: ColumnLineage) -> dict[str, Any]:
+    def inputs(found: tuple[Input, ...]) -> list[Any]:
+        return [[i.table, i.column, [[t.type, t.subtype, t.masking] for t in i.transformations]] for i in found]
+
+    return {
+        "columns": {name: inputs(found) for name, found in lineage.columns.items()},
+        "dataset": inputs(lineage.dataset),
+        "tables": lineage.tables,
+        "untraceable": [[u.output, u.expression, u.reason] for u in lineage.untraceable],
+    }
+
+
+def _from_json(kept: Mapping[str, Any]) -> ColumnLineage:
+    def inputs(found: list[Any]) -> tuple[Input, ...]:
+        return tuple(Input(t, c, tuple(Transformation(*w) for w in ways)) for t, c, ways in found)
+
+    return ColumnLineage(
+        {name: inputs(found) for name, found in kept["columns"].items()},
+        inputs(kept["dataset"]),
+        tuple(kept["tables"]),
+        tuple(Untraceable(*u) for u in kept["untraceable"]),
+    )

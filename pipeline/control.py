@@ -1,0 +1,170 @@
+"""The control store: runs, tasks, verdicts, publications, promotions. Small, transactional, many writers.
+
+SQLAlchemy Core over SQLite in WAL mode, or PostgreSQL by URL. This module holds the tables and the
+engine; ``runs`` writes the ledger and ``ledger`` reads it.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    Column,
+    Date,
+    DateTime,
+    Engine,
+    Float,
+    ForeignKey,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    create_engine,
+    event,
+)
+
+from pipeline.config import Settings
+
+metadata = MetaData()
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("run_id", String(32), primary_key=True),
+    Column("kind", String(20), nullable=False),  # nightly, retrain, land, …
+    Column("as_of", Date, nullable=False),
+    Column("status", String(20), nullable=False),  # running, succeeded, failed, abandoned
+    Column("started_at", DateTime(timezone=True), nullable=False),
+    Column("ended_at", DateTime(timezone=True)),
+    Column("actor", String(200), nullable=False),
+    Column("host", String(200), nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("snapshot_before", Integer),
+    Column("snapshot_after", Integer),
+    Column("environment", JSON, nullable=False),  # code, lock-file, portfolio and package hashes
+    Column("error", Text),
+)
+
+task_attempts = Table(
+    "task_attempts",
+    metadata,
+    Column("run_id", String(32), ForeignKey("runs.run_id"), primary_key=True),
+    Column("task", String(60), primary_key=True),
+    Column("attempt", Integer, primary_key=True),
+    Column("status", String(20), nullable=False),  # running, succeeded, failed, abandoned
+    Column("started_at", DateTime(timezone=True), nullable=False),
+    Column("ended_at", DateTime(timezone=True)),
+    Column("snapshot_before", Integer),
+    Column("snapshot_after", Integer),
+    Column("rows", Integer),
+    Column("detail", JSON),
+    Column("error", Text),
+)
+
+gate_verdicts = Table(
+    "gate_verdicts",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("run_id", String(32), ForeignKey("runs.run_id"), nullable=False, index=True),
+    Column("gate", String(60), nullable=False),  # fresh, volume, unique, nulls, categories, known_account, …
+    Column("subject", String(200), nullable=False),  # table, table.column or model
+    Column("verdict", String(10), nullable=False),  # pass, warn, fail
+    Column("observed", Float),
+    Column("expected", String(200), nullable=False),  # the bound, in words with its figures
+    Column("message", Text, nullable=False),
+)
+
+dbt_results = Table(
+    "dbt_results",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("run_id", String(32), ForeignKey("runs.run_id"), nullable=False, index=True),
+    Column("unique_id", String(400), nullable=False),
+    Column("resource_type", String(20), nullable=False),  # model, test
+    Column("model", String(200), nullable=False),  # for a test: the model it is attached to
+    Column("column", String(200)),
+    Column("status", String(20), nullable=False),  # success, pass, warn, fail, error, skipped
+    Column("failures", Integer),
+    Column("seconds", Float, nullable=False),
+    Column("message", Text),
+    Column("executed_sha256", String(64)),  # compiled SQL as it ran, in the archive
+    Column("definition_sha256", String(64)),  # the model's whole definition at this as-of date, in the archive
+)
+
+publications = Table(
+    "publications",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),  # the newest is what readers see
+    Column("as_of", Date, nullable=False, index=True),
+    Column("run_id", String(32), ForeignKey("runs.run_id"), nullable=False),
+    Column("snapshot_id", Integer, nullable=False),  # readers attach the lake at this snapshot
+    Column("published_at", DateTime(timezone=True), nullable=False),
+    Column("accounts", Integer, nullable=False),
+    Column("applications", Integer, nullable=False),
+    Column("content_sha256", String(64), nullable=False),
+    Column("models", JSON, nullable=False),  # [{"name", "version", "digest", "subject", "rows"}]
+    Column("features", Integer, nullable=False),
+    Column("sla_due", DateTime(timezone=True)),
+    Column("sla_met", Boolean),
+)
+
+promotions = Table(
+    "promotions",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("model_name", String(200), nullable=False, index=True),
+    Column("model_version", Integer, nullable=False),
+    Column("model_digest", String(64), nullable=False),
+    Column("replaces_version", Integer),
+    Column("actor", String(200), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("promoted_at", DateTime(timezone=True), nullable=False),
+)
+
+training_runs = Table(
+    "training_runs",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("run_id", String(32), ForeignKey("runs.run_id"), nullable=False),
+    Column("model_name", String(200), nullable=False, index=True),
+    Column("as_of", Date, nullable=False),
+    Column("outcome", String(20), nullable=False),  # registered, not_better, below_floor
+    Column("model_version", Integer),
+    Column("model_digest", String(64)),
+    Column("incumbent_version", Integer),
+    Column("training_set", String(64), nullable=False),  # SHA-256 of the canonical training set
+    Column("snapshot_id", Integer, nullable=False),
+    Column("metrics", JSON, nullable=False),
+    Column("checks", JSON, nullable=False),  # [{"check", "passed", "observed", "bound"}]
+    Column("finished_at", DateTime(timezone=True), nullable=False),
+)
+
+lease = Table(
+    "lease",
+    metadata,
+    Column("name", String(60), primary_key=True),
+    Column("holder", String(300), nullable=False),
+    Column("acquired_at", DateTime(timezone=True), nullable=False),
+)
+
+
+def open_store(settings: Settings) -> Engine:
+    """Engine of the control store. SQLite runs in WAL mode, waits 30 s on a lock and keeps foreign keys."""
+    engine = create_engine(settings.control_url)
+    if engine.dialect.name == "sqlite":
+
+        @event.listens_for(engine, "connect")
+        def _pragmas(connection, _record) -> None:  # type: ignore[no-untyped-def]
+            for pragma in ("journal_mode=WAL", "busy_timeout=30000", "foreign_keys=ON", "synchronous=FULL"):
+                connection.execute(f"PRAGMA {pragma}")
+
+    return engine
+
+
+def create(settings: Settings) -> Engine:
+    """Create the tables that are missing. Safe to run again."""
+    settings.home.mkdir(parents=True, exist_ok=True)
+    engine = open_store(settings)
+    metadata.create_all(engine)
+    return engine

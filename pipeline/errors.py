@@ -1,0 +1,55 @@
+"""The one error tree. Every message says what failed, which id, and what to do next."""
+
+from __future__ import annotations
+
+
+class ScoretraceError(Exception):
+    """Base of every error a user may see.
+
+    ``next_step`` is a sentence naming the command or page that comes next; the command line and
+    the portal print it under the message.
+    """
+
+    def __init__(self, message: str, next_step: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.next_step = next_step
+
+    def __str__(self) -> str:
+        return f"{self.message}\n  next: {self.next_step}" if self.next_step else self.message
+
+
+class ConfigError(ScoretraceError):
+    """A setting, a portfolio or a home that cannot be used as it is."""
+
+
+class LandingError(ScoretraceError):
+    """An extract that does not keep its contract. Nothing of its landing was written."""
+
+
+class GateFailed(ScoretraceError):
+    """A load that is not fresh, complete, unique or plausible. Nothing downstream has run."""
+
+
+class LeaseHeld(ScoretraceError):
+    """Another process is writing the lake."""
+
+
+class FeatureBuildFailed(ScoretraceError):
+    """dbt could not build a model, or one of its data tests failed."""
+
+
+class ModelRefused(ScoretraceError):
+    """A model that may not score: none approved, bytes changed, or features missing."""
+
+
+class TrainingRefused(ScoretraceError):
+    """A training run that cannot start: no matured labels, too few rows, one class only."""
+
+
+class NotFound(ScoretraceError):
+    """An id that names nothing."""
+
+
+class TaskTimeout(ScoretraceError):
+    """A task that ran longer than its declared limit."""

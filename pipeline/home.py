@@ -1,0 +1,58 @@
+"""A home: the one folder with portfolio, lake, control store, registry and archive. Made once, opened often."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from sqlalchemy import Engine
+
+from pipeline import control, lake, portfolio
+from pipeline.config import Settings
+from pipeline.errors import ConfigError
+from pipeline.lease import writer_lease
+from pipeline.portfolio import Portfolio
+
+
+def init(settings: Settings, portfolio_folder: Path) -> Portfolio:
+    """Make a home for a portfolio, or take over the changes of the same portfolio's folder.
+
+    Raises ConfigError, and changes nothing, when the folder does not check or the home holds another lender.
+    """
+    checked = portfolio.load(portfolio_folder)
+    if (settings.portfolio_dir / "portfolio.yml").is_file():
+        present = portfolio.load(settings.portfolio_dir)
+        if (present.name, present.id_type) != (checked.name, checked.id_type):
+            raise ConfigError(
+                f"{settings.home} holds the portfolio {present.name} (ids {present.id_type}), not {checked.name} "
+                f"(ids {checked.id_type})",
+                "set SCORETRACE_HOME to another folder for another lender",
+            )
+    for folder in (settings.archive_dir, settings.registry_dir, settings.extracts_dir, settings.work_dir):
+        folder.mkdir(parents=True, exist_ok=True)
+    engine = control.create(settings)
+    with writer_lease(settings, engine, "init"):
+        lake.create(settings, checked.id_type)
+        if portfolio_folder.resolve() != settings.portfolio_dir.resolve():
+            incoming, outgoing = settings.home / "portfolio.new", settings.home / "portfolio.old"
+            for leftover in (incoming, outgoing):
+                shutil.rmtree(leftover, ignore_errors=True)
+            incoming.mkdir()
+            for path in portfolio.files_of(portfolio_folder):
+                shutil.copy2(path, incoming)
+            if settings.portfolio_dir.exists():
+                settings.portfolio_dir.rename(outgoing)
+            incoming.rename(settings.portfolio_dir)
+            shutil.rmtree(outgoing, ignore_errors=True)
+    engine.dispose()
+    return portfolio.load(settings.portfolio_dir)
+
+
+def open_home(settings: Settings) -> tuple[Portfolio, Engine]:
+    """The portfolio and the control store of an existing home. Raises ConfigError naming the command that makes one."""
+    if not (settings.portfolio_dir / "portfolio.yml").is_file():
+        raise ConfigError(
+            f"{settings.home} is not a Scoretrace home",
+            "run `scoretrace init --portfolio cascade` first, or set SCORETRACE_HOME to an existing home",
+        )
+    return portfolio.load(settings.portfolio_dir), control.open_store(settings)

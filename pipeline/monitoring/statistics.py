@@ -1,0 +1,249 @@
+"""Discrimination, calibration and stability of a scored sample, as pure functions of arrays.
+
+Every function takes ``y`` (0 or 1, 1 is the event) and ``p`` or ``score`` (higher is riskier), one entry a row,
+and does not depend on the order of the rows beyond the last bits of a float sum. Samples that hold one class only
+have no AUC and no KS: these raise ValueError, and the caller says what that means.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+Floats = NDArray[np.float64]
+
+SHARE_FLOOR = 1e-4
+"""Smallest share a bin is given in the PSI, so that an emptied bin counts heavily instead of being dropped."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A point estimate with its confidence limits."""
+
+    estimate: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class AucComparison:
+    """Two scores of the same rows. ``difference`` is first minus second; ``p_value`` is two-sided."""
+
+    first: float
+    second: float
+    difference: float
+    low: float
+    high: float
+    z: float
+    p_value: float
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Cox's recalibration: logit P(y) = intercept + slope · logit(p). Perfect is slope 1, intercept 0.
+
+    observed and expected are rates; ``ratio`` is observed over expected.
+    """
+
+    slope: float
+    intercept: float
+    observed: float
+    expected: float
+
+    @property
+    def ratio(self) -> float:
+        return self.observed / self.expected
+
+
+def auc(y: ArrayLike, score: ArrayLike) -> float:
+    """Area under the ROC curve: P(score of an event > score of a non-event), ties counting one half.
+
+    Computed from mid-ranks (Mann and Whitney 1947). Raises ValueError unless both classes are present.
+    """
+    events, others = _split(y, score)
+    ranks = stats.rankdata(np.concatenate([events, others]))
+    m, n = len(events), len(others)
+    return float((ranks[:m].sum() - m * (m + 1) / 2) / (m * n))
+
+
+def delong_interval(y: ArrayLike, score: ArrayLike, level: float = 0.95) -> Interval:
+    """AUC with DeLong's confidence interval, cut to [0, 1].
+
+    DeLong, DeLong and Clarke-Pearson, Biometrics 44 (1988) 837-845; computed by mid-ranks after Sun and Xu,
+    IEEE Signal Processing Letters 21 (2014) 1389-1393.
+    """
+    areas, covariance = _delong(y, [score])
+    half = float(stats.norm.ppf(0.5 + level / 2) * np.sqrt(covariance[0, 0]))
+    return Interval(float(areas[0]), max(0.0, float(areas[0]) - half), min(1.0, float(areas[0]) + half))
+
+
+def delong_test(y: ArrayLike, first: ArrayLike, second: ArrayLike, level: float = 0.95) -> AucComparison:
+    """DeLong's paired test of two scores on the same rows (sources as for ``delong_interval``).
+
+    Scores that rank all pairs alike have no variance of their difference: z is 0, p is 1 and the interval is the
+    difference itself.
+    """
+    areas, covariance = _delong(y, [first, second])
+    difference = float(areas[0] - areas[1])
+    variance = float(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1])
+    error = float(np.sqrt(max(variance, 0.0)))
+    half = float(stats.norm.ppf(0.5 + level / 2)) * error
+    z = difference / error if error > 0 else 0.0
+    return AucComparison(
+        first=float(areas[0]),
+        second=float(areas[1]),
+        difference=difference,
+        low=difference - half,
+        high=difference + half,
+        z=z,
+        p_value=float(2 * stats.norm.sf(abs(z))),
+    )
+
+
+def ks(y: ArrayLike, score: ArrayLike) -> float:
+    """Kolmogorov-Smirnov: the largest gap between the score distributions of events and non-events, in [0, 1]."""
+    events, others = _split(y, score)
+    at = np.unique(np.concatenate([events, others]))
+    events.sort()
+    others.sort()
+    gap = np.searchsorted(events, at, side="right") / len(events) - np.searchsorted(others, at, side="right") / len(
+        others
+    )
+    return float(np.abs(gap).max())
+
+
+def brier(y: ArrayLike, p: ArrayLike) -> float:
+    """Mean squared error of the probabilities (Brier, Monthly Weather Review 78, 1950)."""
+    outcome, probability = _pair(y, p)
+    return float(np.mean((probability - outcome) ** 2))
+
+
+def expected_calibration_error(y: ArrayLike, p: ArrayLike, bins: int = 10) -> float:
+    """Σ over equal-width bins of (share of rows) · |observed rate − mean p|.
+
+    Bins are right-closed, the first also holds 0 (Naeini, Cooper and Hauskrecht, AAAI 2015).
+    """
+    outcome, probability = _pair(y, p)
+    index = np.clip(np.ceil(probability * bins).astype(np.int64) - 1, 0, bins - 1)
+    rows = np.bincount(index, minlength=bins)
+    gap = np.abs(np.bincount(index, outcome, bins) - np.bincount(index, probability, bins))
+    return float(gap[rows > 0].sum() / len(outcome))
+
+
+def calibration(y: ArrayLike, log_odds: ArrayLike) -> Calibration:
+    """Observed against expected rate, and Cox's slope and intercept (Cox, Biometrika 45, 1958), by Newton steps.
+
+    A score that is the same for all rows has no slope: slope is NaN, and the intercept is the shift in log-odds.
+    Raises ValueError unless both classes are present.
+    """
+    outcome, z = _pair(y, log_odds)
+    _both_classes(outcome)
+    observed = float(outcome.mean())
+    expected = float(_logistic(z).mean())
+    if np.ptp(z) == 0:
+        shift = float(np.log(observed / (1 - observed)) - z[0])
+        return Calibration(float("nan"), shift, observed, expected)
+    design = np.column_stack([np.ones_like(z), z])
+    beta = np.array([0.0, 1.0])
+    for _ in range(50):
+        p = _logistic(design @ beta)
+        weight = np.maximum(p * (1 - p), 1e-12)
+        step = np.linalg.solve(design.T @ (design * weight[:, None]), design.T @ (outcome - p))
+        # Perfectly separated classes have no finite slope; a bounded step ends at a large one instead of overflowing.
+        beta = beta + np.clip(step, -5.0, 5.0)
+        if np.abs(step).max() < 1e-10:
+            break
+    return Calibration(float(beta[1]), float(beta[0]), observed, expected)
+
+
+def quantile_edges(baseline: ArrayLike, bins: int = 10) -> Floats:
+    """Inner edges of equal-frequency bins of the baseline; equal edges collapse, NaN is left out.
+
+    Bins are right-closed and the outer ones are infinite, so ``len(edges) + 1`` bins cover every number.
+    """
+    values = np.asarray(baseline, dtype=np.float64)
+    values = values[~np.isnan(values)]
+    if not len(values):
+        return np.empty(0)
+    edges = np.quantile(values, np.arange(1, bins) / bins)
+    # An edge at the maximum would leave the bin above it empty in the baseline itself.
+    return np.unique(edges[edges < values.max()])
+
+
+def bin_counts(values: ArrayLike, edges: ArrayLike) -> NDArray[np.int64]:
+    """Rows per right-closed bin, with one last entry for NaN: ``len(edges) + 2`` counts."""
+    numbers = np.asarray(values, dtype=np.float64)
+    inner = np.asarray(edges, dtype=np.float64)
+    index = np.searchsorted(inner, numbers, side="left")
+    index[np.isnan(numbers)] = len(inner) + 1
+    return np.bincount(index, minlength=len(inner) + 2)
+
+
+def psi(baseline: ArrayLike, current: ArrayLike, floor: float = SHARE_FLOOR) -> float:
+    """Population stability index Σ(a − e)·ln(a / e) of two vectors of counts or shares, bin by bin.
+
+    Shares under ``floor`` are raised to it and not renormalised; a bin that is empty on both sides adds nothing.
+    Siddiqi, Credit Risk Scorecards (2006). Raises ValueError for an empty side or unequal lengths.
+    """
+    e = np.asarray(baseline, dtype=np.float64)
+    a = np.asarray(current, dtype=np.float64)
+    if e.shape != a.shape or e.ndim != 1:
+        raise ValueError("PSI needs two vectors over the same bins")
+    if not (e.sum() > 0 and a.sum() > 0):
+        raise ValueError("PSI needs rows on both sides")
+    e = np.maximum(e / e.sum(), floor)
+    a = np.maximum(a / a.sum(), floor)
+    return float(np.sum((a - e) * np.log(a / e)))
+
+
+def psi_critical_value(baseline_rows: int, current_rows: int, bins: int, alpha: float = 0.05) -> float:
+    """PSI that chance alone exceeds with probability ``alpha``: χ²(1−α, B−1) · (1/N + 1/M) (Yurdakul 2018)."""
+    return float(stats.chi2.ppf(1 - alpha, bins - 1) * (1 / baseline_rows + 1 / current_rows))
+
+
+def _delong(y: ArrayLike, scores: list[ArrayLike]) -> tuple[Floats, Floats]:
+    """AUCs of k scores and their k × k covariance, from the placement values of events and non-events."""
+    placements_events, placements_others, areas = [], [], []
+    for score in scores:
+        events, others = _split(y, score)
+        m, n = len(events), len(others)
+        if m < 2 or n < 2:
+            raise ValueError("DeLong's variance needs at least two rows of each class")
+        joint = stats.rankdata(np.concatenate([events, others]))
+        placements_events.append((joint[:m] - stats.rankdata(events)) / n)
+        placements_others.append(1.0 - (joint[m:] - stats.rankdata(others)) / m)
+        areas.append((joint[:m].sum() - m * (m + 1) / 2) / (m * n))
+    covariance = np.atleast_2d(np.cov(np.vstack(placements_events))) / m
+    covariance = covariance + np.atleast_2d(np.cov(np.vstack(placements_others))) / n
+    return np.array(areas), covariance
+
+
+def _logistic(z: Floats) -> Floats:
+    return 1.0 / (1.0 + np.exp(-np.clip(z, -700, 700)))
+
+
+def _pair(y: ArrayLike, score: ArrayLike) -> tuple[Floats, Floats]:
+    outcome = np.asarray(y, dtype=np.float64)
+    values = np.asarray(score, dtype=np.float64)
+    if outcome.shape != values.shape or outcome.ndim != 1 or not len(outcome):
+        raise ValueError("outcomes and scores must be two vectors of the same length, and not empty")
+    if not np.isin(outcome, (0.0, 1.0)).all():
+        raise ValueError("outcomes must be 0 or 1")
+    if np.isnan(values).any():
+        raise ValueError("a score is NaN")
+    return outcome, values
+
+
+def _both_classes(outcome: Floats) -> None:
+    if outcome.min() == outcome.max():
+        raise ValueError("the sample holds one class only")
+
+
+def _split(y: ArrayLike, score: ArrayLike) -> tuple[Floats, Floats]:
+    """Scores of the events, and of the others."""
+    outcome, values = _pair(y, score)
+    _both_classes(outcome)
+    return values[outcome == 1], values[outcome == 0]

@@ -1,0 +1,156 @@
+"""The run ledger, writing side: what ran, when, over which snapshots, with which verdict.
+
+Every fact is committed when it happens, so a killed run leaves what it had done. The next writer marks
+the dead run ``abandoned``: it holds the lease, so nobody else can be running.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import socket
+import subprocess
+from collections.abc import Iterable
+from datetime import UTC, date, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Engine, insert, update
+
+from pipeline import control
+from pipeline.config import REPOSITORY
+from pipeline.gates import Verdict
+from pipeline.portfolio import Portfolio
+
+if TYPE_CHECKING:  # dbt takes seconds to import, and only its results are named here
+    from pipeline.transform import DbtNode
+
+RUNNING, SUCCEEDED, FAILED, ABANDONED = "running", "succeeded", "failed", "abandoned"
+_RECORDED_PACKAGES = ("duckdb", "duckdb-extension-ducklake", "dbt-core", "dbt-duckdb", "lightgbm", "mlflow", "numpy")
+
+
+def environment(portfolio: Portfolio) -> dict[str, str]:
+    """What a run was made with: code, lock file, portfolio and package versions."""
+    lock = REPOSITORY / "uv.lock"
+    return {
+        "code": code_version(REPOSITORY),
+        "lock_sha256": hashlib.sha256(lock.read_bytes()).hexdigest() if lock.is_file() else "",
+        "portfolio": portfolio.name,
+        "portfolio_sha256": portfolio.sha256,
+        **{name: version(name) for name in _RECORDED_PACKAGES},
+    }
+
+
+def code_version(repository: Path) -> str:
+    """The commit of a checkout (with ``+changed`` when files differ from it), or the package version."""
+    try:
+        commit = subprocess.run(
+            ["git", "-C", str(repository), "describe", "--always", "--dirty=+changed", "--abbrev=40"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+        return commit.stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return f"scoretrace {version('scoretrace')}"
+
+
+class RunLedger:
+    """Writes one run's record. Make it with ``start``."""
+
+    def __init__(self, engine: Engine, run_id: str) -> None:
+        self.engine = engine
+        self.run_id = run_id
+
+    @classmethod
+    def start(
+        cls, engine: Engine, *, kind: str, as_of: date, actor: str, portfolio: Portfolio, snapshot: int
+    ) -> RunLedger:
+        """Record a new run as running. The caller holds the writer lease: runs still marked running are dead."""
+        run_id = f"{as_of:%Y%m%d}-{kind}-{secrets.token_hex(4)}"
+        now = datetime.now(UTC)
+        with engine.begin() as connection:
+            for table in (control.task_attempts, control.runs):
+                connection.execute(
+                    update(table)
+                    .where(table.c.status == RUNNING)
+                    .values(status=ABANDONED, ended_at=now, error="its process ended without a word")
+                )
+            connection.execute(
+                insert(control.runs).values(
+                    run_id=run_id,
+                    kind=kind,
+                    as_of=as_of,
+                    status=RUNNING,
+                    started_at=now,
+                    actor=actor,
+                    host=socket.gethostname(),
+                    pid=os.getpid(),
+                    snapshot_before=snapshot,
+                    environment=environment(portfolio),
+                )
+            )
+        return cls(engine, run_id)
+
+    def finish(self, status: str, *, snapshot: int | None = None, error: str | None = None) -> None:
+        with self.engine.begin() as connection:
+            connection.execute(
+                update(control.runs)
+                .where(control.runs.c.run_id == self.run_id)
+                .values(status=status, ended_at=datetime.now(UTC), snapshot_after=snapshot, error=error)
+            )
+
+    def start_attempt(self, task: str, attempt: int, snapshot: int) -> None:
+        with self.engine.begin() as connection:
+            connection.execute(
+                insert(control.task_attempts).values(
+                    run_id=self.run_id,
+                    task=task,
+                    attempt=attempt,
+                    status=RUNNING,
+                    started_at=datetime.now(UTC),
+                    snapshot_before=snapshot,
+                )
+            )
+
+    def finish_attempt(
+        self, task: str, attempt: int, status: str, *, snapshot: int | None = None, rows: int | None = None,
+        detail: dict[str, Any] | None = None, error: str | None = None,
+    ) -> None:  # fmt: skip
+        table = control.task_attempts
+        with self.engine.begin() as connection:
+            connection.execute(
+                update(table)
+                .where(table.c.run_id == self.run_id, table.c.task == task, table.c.attempt == attempt)
+                .values(
+                    status=status,
+                    ended_at=datetime.now(UTC),
+                    snapshot_after=snapshot,
+                    rows=rows,
+                    detail=detail,
+                    error=error,
+                )
+            )
+
+    def add_verdicts(self, verdicts: Iterable[Verdict]) -> None:
+        rows = [{"run_id": self.run_id, **vars(v)} for v in verdicts]
+        if rows:
+            with self.engine.begin() as connection:
+                connection.execute(insert(control.gate_verdicts), rows)
+
+    def add_dbt_results(self, nodes: Iterable[DbtNode]) -> None:
+        columns = [c.name for c in control.dbt_results.columns if c.name not in ("id", "run_id")]
+        rows = [{"run_id": self.run_id, **{c: getattr(n, c) for c in columns}} for n in nodes]
+        if rows:
+            with self.engine.begin() as connection:
+                connection.execute(insert(control.dbt_results), rows)
+
+    def publish(self, **values: Any) -> None:
+        """Move the pointer: from this commit on, readers attach the lake at the new snapshot."""
+        with self.engine.begin() as connection:
+            connection.execute(
+                insert(control.publications).values(run_id=self.run_id, published_at=datetime.now(UTC), **values)
+            )

@@ -1,0 +1,77 @@
+"""Homes for the portal's tests: one with a history, one whose last night failed, one without a night, none at all."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+
+from pipeline import ledger
+from pipeline.config import REPOSITORY
+from tests import published_home
+
+Open = Callable[..., AppTest]
+
+
+@pytest.fixture(scope="session")
+def history(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five weeks of nights of 300 accounts; read only, shared by every test."""
+    home = tmp_path_factory.mktemp("history") / "home"
+    published_home.build(home)
+    return home
+
+
+@pytest.fixture
+def failed_last(history: Path, tmp_path: Path) -> Path:
+    """The same home at another path, where the night of the 15th failed after the 14th was published."""
+    home = tmp_path / "moved"
+    shutil.copytree(history, home)
+    engine = ledger.open_ledger(published_home.settings_for(home))
+    published_home.fail_night(engine, published_home.LAST + timedelta(days=1))
+    engine.dispose()
+    return home
+
+
+@pytest.fixture(scope="session")
+def without_nights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("new") / "home"
+    published_home.build(home, nights=0)
+    return home
+
+
+@pytest.fixture
+def portal(monkeypatch: pytest.MonkeyPatch) -> Iterator[Open]:
+    """Open a page of the portal over a home: ``portal(home, "scores", account="1048000")``."""
+
+    def open_page(home: Path, page: str = "tonight", /, **query: str) -> AppTest:
+        monkeypatch.setenv("SCORETRACE_HOME", str(home))
+        app = AppTest.from_file(str(REPOSITORY / "app" / "main.py"), default_timeout=60)
+        if page == "tonight":
+            _ask(app, query)
+            return app.run()
+        app.run()
+        app.switch_page(f"views/{page}.py")
+        _ask(app, query)
+        return app.run()
+
+    yield open_page
+    st.cache_data.clear()
+    st.cache_resource.clear()
+
+
+def _ask(app: AppTest, query: dict[str, str]) -> None:
+    for key, value in query.items():
+        app.query_params[key] = value
+
+
+def html_of(app: AppTest) -> str:
+    """Everything that the page wrote as HTML."""
+    assert not app.exception, [e.value for e in app.exception]
+    page = "\n".join(element.proto.body for element in app.get("html"))
+    assert "this page broke" not in page, "see the captured log"
+    return page

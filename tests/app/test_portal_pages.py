@@ -1,0 +1,279 @@
+"""Each page over real stores: what it says, what it says when there is nothing, what a bad link gets."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from pipeline import lake
+from tests.app.conftest import Open, html_of
+from tests.published_home import ACCOUNTS, FIRST_ID, GATE_FAILED_ON, LAST, LATE_ON, settings_for
+
+APPLICATION = LAST.toordinal() * 100
+PAGES = ("tonight", "scores")
+
+
+def rows_of(app: AppTest, caption: str) -> list[list[str]]:
+    """The cells of the table with this caption, as text."""
+    table = re.search(rf"<table class='[a-z]*' aria-label='{re.escape(caption)}'>.*?<tbody>(.*?)</tbody>", html_of(app))
+    assert table, f"no table {caption!r}"
+    rows = re.findall(r"<tr>(.*?)</tr>", table[1])
+    return [[re.sub(r"<[^>]+>", "", cell) for cell in re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row)] for row in rows]
+
+
+def links_of(app: AppTest) -> list[tuple[str, str]]:
+    return [(link.proto.label, link.proto.query_string) for link in app.get("page_link")]
+
+
+# ── Tonight ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_tonight_tells_the_latest_night(portal: Open, history: Path) -> None:
+    page = html_of(portal(history))
+    assert "14 Mar 2026" in page
+    assert "04:53 CET" in page and "2026-03-15 03:53:25 UTC" in page, "local time with its zone, UTC on hover"
+    assert "✓ met" in page and "before it was due" in page
+    assert "1 gate warned, 1 data test warned" in page
+    assert "59 of 60" in page and "5 of 6" in page
+    assert "pd_default" in page and "v31" in page and "m.okafor" in page
+    assert "2 attempts" in page, "a task that was tried twice says so"
+
+
+def test_tonight_lists_the_worst_gate_first(portal: Open, history: Path) -> None:
+    verdicts = [row[2] for row in rows_of(portal(history), "Gate verdicts, worst first")]
+    assert verdicts == ["▲ warn"] + ["✓ pass"] * 5
+
+
+def test_tonight_shows_twelve_characters_of_a_digest_and_carries_all(portal: Open, history: Path) -> None:
+    page = html_of(portal(history))
+    digests = re.findall(r"<code class='hash' title='([0-9a-f]+)'>([0-9a-f]+)</code>", page)
+    assert digests and all(len(title) == 64 and title == text for title, text in digests)
+
+
+def test_tonight_of_another_night(portal: Open, history: Path) -> None:
+    app = portal(history, as_of=LATE_ON.isoformat())
+    page = html_of(app)
+    assert "6 Mar 2026" in page and "▲ missed" in page and "landed late" in page
+    assert app.selectbox[0].value == LATE_ON
+
+
+def test_a_run_after_the_due_time_is_a_backfill_not_a_miss(portal: Open, history: Path) -> None:
+    page = html_of(portal(history, as_of=(LAST - timedelta(days=32)).isoformat()))
+    assert "✓ backfilled" in page and "after it was due" in page and "▲ missed" not in page
+
+
+def test_the_calendar_has_a_sign_for_each_night_and_links_those_that_ran(portal: Open, history: Path) -> None:
+    links = [(label, query) for label, query in links_of(portal(history)) if label.startswith(":")]
+    assert len(links) == 30
+    signs = {query.removeprefix("as_of="): label for label, query in links}
+    assert signs[LATE_ON.isoformat()].startswith(":orange[▲]")
+    assert signs[GATE_FAILED_ON.isoformat()].startswith(":red[✕]")
+    assert signs[LAST.isoformat()] == ":green[✓] **14**"
+
+
+def test_a_failed_night_after_the_last_good_one_is_said_first(portal: Open, failed_last: Path) -> None:
+    app = portal(failed_last)
+    page = html_of(app)
+    alarm = page.index("✕ the night of 15 Mar 2026 failed")
+    assert alarm < page.index("<h1>14 Mar 2026")
+    assert "118 rows, 0.09 of the trailing median" in page
+    assert "<code>scoretrace nightly --as-of 2026-03-15</code>" in page
+    assert "The scores of 14 Mar 2026 still stand" in page
+    assert rows_of(app, "Gates of the failed night that did not pass")[0][2] == "✕ fail"
+
+
+def test_the_night_that_failed_has_its_own_address(portal: Open, history: Path) -> None:
+    page = html_of(portal(history, as_of=GATE_FAILED_ON.isoformat()))
+    assert "✕ the night of 23 Feb 2026 failed" in page and "Nothing was published for this night" in page
+    assert "<h1>" not in page, "no other night's figures beside it"
+
+
+def test_both_charts_have_words_and_a_table(portal: Open, history: Path) -> None:
+    app = portal(history)
+    words = [chart.proto.alt for chart in app.get("plotly_chart")]
+    assert words[0].startswith("Mean PD of the book over 29 nights") and "pd_default v31 from 2 Mar 2026" in words[0]
+    assert words[1].startswith("Shares of the book by grade on 14 Mar 2026: A ")
+    assert len(rows_of(app, "Mean PD and grade shares by night")) == 29
+
+
+# ── Scores ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_browsing_shows_a_page_of_the_book_with_the_highest_pd_first(portal: Open, history: Path) -> None:
+    app = portal(history, "scores")
+    rows = rows_of(app, "Accounts")
+    assert len(rows) == 50
+    figures = [float(row[1].rstrip("%")) for row in rows]
+    assert figures == sorted(figures, reverse=True)
+    with closing(lake.connect(settings_for(history))) as con:
+        best = con.execute(
+            "SELECT account_id FROM scores.account_scores WHERE as_of_date = ? ORDER BY pd DESC, account_id LIMIT 50",
+            [LAST],
+        ).fetchall()
+    assert [row[0] for row in rows] == [str(i) for (i,) in best]
+    opened = [query for label, query in links_of(app) if label == rows[0][0]]
+    assert opened == [f"account={rows[0][0]}"], "the id opens its own page"
+
+
+def test_pages_do_not_overlap_and_end_with_the_rest(portal: Open, history: Path) -> None:
+    seen = [row[0] for n in range(1, 7) for row in rows_of(portal(history, "scores", by="id", page=str(n)), "Accounts")]
+    assert seen == [str(FIRST_ID + i) for i in range(ACCOUNTS)]
+
+
+@pytest.mark.parametrize(
+    ("query", "condition"),
+    [
+        ({"grade": "E,F"}, "s.grade IN ('E', 'F')"),
+        ({"from": "5", "to": "10"}, "s.pd BETWEEN 0.05 AND 0.10"),
+        ({"move": "moved"}, "s.grade <> p.grade"),
+        ({"move": "worse"}, "s.grade > p.grade"),
+        ({"move": "better"}, "s.grade < p.grade"),
+        ({"grade": "D", "move": "worse", "by": "rise"}, "s.grade = 'D' AND p.grade < 'D'"),
+    ],
+)
+def test_filters_count_what_the_database_counts(
+    portal: Open, history: Path, query: dict[str, str], condition: str
+) -> None:
+    with closing(lake.connect(settings_for(history))) as con:
+        row = con.execute(
+            f"SELECT count(*) FROM scores.account_scores s JOIN scores.account_scores p USING (account_id) "
+            f"WHERE s.as_of_date = ? AND p.as_of_date = ? AND {condition}",
+            [LAST, LAST - timedelta(days=1)],
+        ).fetchone()
+    assert row and row[0] > 0, "the fixture holds such scores"
+    assert f"{row[0]} of 300 accounts" in html_of(portal(history, "scores", **query))
+
+
+def test_the_search_keeps_every_id_apart(portal: Open, history: Path) -> None:
+    app = portal(history, "scores", q=f"{FIRST_ID} {FIRST_ID + 7},{APPLICATION} 42 x'; DROP")
+    assert [row[0] for row in rows_of(app, "Accounts found")] == [str(FIRST_ID), str(FIRST_ID + 7)]
+    assert [row[0] for row in rows_of(app, "Applications found")] == [str(APPLICATION)]
+    assert "has the id 42, x&#x27;, DROP" in html_of(app)
+
+
+def test_searching_one_id_opens_it(portal: Open, history: Path) -> None:
+    app = portal(history, "scores")
+    app.text_input[0].set_value(f" {FIRST_ID + 3} ").run()
+    assert app.query_params["account"] == str(FIRST_ID + 3)
+    assert f"<h1>Account {FIRST_ID + 3}</h1>" in html_of(app)
+
+
+def test_an_account_has_its_score_its_origin_and_every_score_before(portal: Open, history: Path) -> None:
+    app = portal(history, "scores", account=str(FIRST_ID))
+    page = html_of(app)
+    with closing(lake.connect(settings_for(history))) as con:
+        found = con.execute(
+            "SELECT pd, score_points, grade, model_digest, run_id FROM scores.account_scores "
+            "WHERE account_id = ? AND as_of_date = ?",
+            [FIRST_ID, LAST],
+        ).fetchone()
+    assert found is not None
+    pd, points, grade, digest, run_id = found
+    assert f"<dd>{pd * 100:.2f}%</dd>" in page and f"<dd>{points}</dd>" in page and f"<dd>{grade}" in page
+    assert digest in page and f"run {run_id}" in page and "promoted by" in page and "04:53:14 CET" in page
+    nights = rows_of(app, "Published scores, newest first")
+    assert len(nights) == 34 and nights[0][0] == "14 Mar 2026"
+    assert [row[0] for row in nights if row[5].endswith(" new")] == ["2 Mar 2026"], "the change of model is marked"
+    (chart,) = app.get("plotly_chart")
+    assert "Model changes: pd_default v31 from 2 Mar 2026." in chart.proto.alt
+    assert ("13 Mar 2026", f"as_of=2026-03-13&account={FIRST_ID}") in links_of(app)
+
+
+def test_a_permalink_shows_what_was_known_then(portal: Open, history: Path) -> None:
+    day = LAST - timedelta(days=5)
+    app = portal(history, "scores", account=str(FIRST_ID), as_of=day.isoformat())
+    assert rows_of(app, "Published scores, newest first")[0][0] == "9 Mar 2026"
+    assert app.code[0].value.endswith(f"?as_of=2026-03-09&account={FIRST_ID}")
+
+
+def test_an_application_has_its_stored_reasons(portal: Open, history: Path) -> None:
+    app = portal(history, "scores", application=str(APPLICATION))
+    reasons = rows_of(app, "Strongest contributions to this score")
+    assert reasons[0][:3] == ["dti", "0.440", "+0.41"] and reasons[0][4] == "raises risk"
+    assert reasons[2][2].startswith("−") and reasons[2][4] == "lowers risk"
+    assert reasons[3][1] == "–", "a missing value is a dash"
+
+
+def test_an_application_of_an_earlier_night_says_that_it_is_not_of_tonight(portal: Open, history: Path) -> None:
+    earlier = (LAST - timedelta(days=2)).toordinal() * 100
+    page = html_of(portal(history, "scores", application=str(earlier)))
+    assert "not scored on 14 Mar 2026" in page and "last scored on 12 Mar 2026" in page
+
+
+def test_the_night_control_writes_the_url_and_keeps_the_subject(portal: Open, history: Path) -> None:
+    app = portal(history, "scores", account=str(FIRST_ID))
+    app.selectbox[0].set_value(LAST - timedelta(days=3)).run()
+    assert (app.query_params["as_of"], app.query_params["account"]) == ("2026-03-11", str(FIRST_ID))
+    assert rows_of(app, "Published scores, newest first")[0][0] == "11 Mar 2026"
+
+
+# ── nothing there, or a bad link ─────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_without_a_home_the_page_names_the_command(portal: Open, tmp_path: Path, page: str) -> None:
+    text = html_of(portal(tmp_path / "nowhere", page))
+    assert "<code>scoretrace init --portfolio cascade</code>" in text
+    assert not (tmp_path / "nowhere").exists(), "a reader makes nothing"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_without_a_night_the_page_names_the_command(portal: Open, without_nights: Path, page: str) -> None:
+    text = html_of(portal(without_nights, page))
+    assert "no night is published yet" in text and "<code>scoretrace nightly --as-of" in text
+
+
+@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("bad", ["2026-13-45", "yesterday", "2031-01-01", "<b>x</b>"])
+def test_a_bad_date_is_not_found(portal: Open, history: Path, page: str, bad: str) -> None:
+    text = html_of(portal(history, page, as_of=bad))
+    assert "✕ not found" in text and "<h1>" not in text and "<b>x</b>" not in text
+
+
+@pytest.mark.parametrize("subject", ["account", "application"])
+@pytest.mark.parametrize(
+    "bad", ["7", "0", "-1", "1048000.0", "10480001048000104800010480", "abc", "' OR 1=1 --", "<i>"]
+)
+def test_a_bad_id_is_not_found_and_shows_no_other(portal: Open, history: Path, subject: str, bad: str) -> None:
+    app = portal(history, "scores", **{subject: bad})
+    text = html_of(app)
+    assert "✕ not found" in text and "<h1>" not in text and "<i>" not in text
+    assert "aria-label" not in text, "no table of anything"
+
+
+@pytest.mark.parametrize(
+    "query", [{"grade": "Z"}, {"from": "x"}, {"to": "900"}, {"by": "nothing"}, {"move": "?"}, {"page": "99999"}]
+)
+def test_a_filter_that_means_nothing_does_not_break_the_page(
+    portal: Open, history: Path, query: dict[str, str]
+) -> None:
+    assert "of 300 accounts" in html_of(portal(history, "scores", **query))
+
+
+def test_every_page_has_the_header_and_the_navigation(portal: Open, history: Path) -> None:
+    for page in PAGES:
+        app = portal(history, page, as_of="2026-03-10")
+        text = html_of(app)
+        assert "Scoretrace" in text and "Harbour Lending" in text and "embedded, not signed in" in text
+        side = [link.proto.query_string for link in app.sidebar.get("page_link")]
+        assert side == ["as_of=2026-03-10"] * len(side), "the night goes along"
+
+
+def test_a_fault_of_the_portal_is_a_sentence_and_a_log_entry(
+    portal: Open, history: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(history, broken)
+    for file in (broken / "lake" / "data").rglob("*.parquet"):
+        file.write_bytes(b"not Parquet")
+    app = portal(broken, "scores")
+    assert not app.exception
+    text = "".join(element.proto.body for element in app.get("html"))
+    assert "✕ this page broke" in text and "Traceback" not in text
+    assert "page scores broke" in caplog.text

@@ -1,0 +1,172 @@
+"""The portal in a real browser: links, the Back button, the night in the address, both colour schemes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from pipeline.config import REPOSITORY
+from tests import published_home
+from tests.published_home import FIRST_ID
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine: `apt-get install chromium`")
+QUIET = ("--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking",
+         "--disable-component-update", "--disable-sync", "--no-first-run")  # fmt: skip
+WAIT = 30_000  # milliseconds; the machine may be busy
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A served portal over a home with a history."""
+    home = tmp_path_factory.mktemp("served") / "home"
+    published_home.build(home)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    log = (home.parent / "server.log").open("w")
+    server = subprocess.Popen(
+        [sys.executable, "-m", "streamlit", "run", str(REPOSITORY / "app" / "main.py"), "--server.port", str(port)],
+        cwd=REPOSITORY, env={**os.environ, "SCORETRACE_HOME": str(home)}, stdout=log, stderr=log,
+    )  # fmt: skip
+    try:
+        _until_up(f"http://127.0.0.1:{port}/_stcore/health", server, Path(log.name))
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        server.wait(20)
+        log.close()
+
+
+def _until_up(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and server.poll() is None:
+        try:
+            with urllib.request.urlopen(url, timeout=2):
+                return
+        except OSError:
+            time.sleep(0.2)
+    pytest.fail(f"the portal did not come up:\n{log.read_text()}")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=list(QUIET))
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    context = browser.new_context(viewport={"width": 1440, "height": 1000})
+    opened = context.new_page()
+    opened.set_default_timeout(WAIT)
+    expect.set_options(timeout=WAIT)
+    yield opened
+    context.close()
+
+
+def test_a_score_is_two_clicks_from_tonight_and_back_returns(page: Page, address: str) -> None:
+    page.goto(address)
+    expect(page.locator("h1")).to_contain_text("14 Mar 2026")
+    page.get_by_role("link", name="Scores").click()
+    expect(page.locator("h1")).to_have_text("Scores of 14 Mar 2026")
+    link = page.locator("[class*=st-key-openers] a").first
+    subject = link.inner_text()
+    link.click()
+    expect(page.locator("h1")).to_have_text(f"Account {subject}")
+    expect(page).to_have_url(f"{address}/scores?account={subject}")
+    page.go_back()
+    expect(page.locator("h1")).to_have_text("Scores of 14 Mar 2026")
+    expect(page).to_have_url(f"{address}/scores")
+    page.go_forward()
+    expect(page.locator("h1")).to_have_text(f"Account {subject}")
+
+
+def test_the_night_goes_along_in_the_address(page: Page, address: str) -> None:
+    page.goto(address)
+    page.locator("[class*=st-key-nights] a:visible", has_text="‹").click()
+    expect(page.locator("h1")).to_contain_text("13 Mar 2026")
+    expect(page).to_have_url(f"{address}/?as_of=2026-03-13")
+    page.get_by_role("link", name="Scores").click()
+    expect(page).to_have_url(f"{address}/scores?as_of=2026-03-13")
+    expect(page.locator("h1")).to_have_text("Scores of 13 Mar 2026")
+    page.go_back()
+    expect(page.locator("h1")).to_contain_text("13 Mar 2026")
+    page.go_back()
+    expect(page.locator("h1")).to_contain_text("14 Mar 2026")
+
+
+def test_a_filter_is_one_step_in_the_history(page: Page, address: str) -> None:
+    page.goto(f"{address}/scores")
+    page.get_by_role("button", name="Applications").or_(page.get_by_role("radio", name="Applications")).click()
+    expect(page.get_by_label("Applications", exact=True).locator("tbody tr").first).to_be_visible()
+    expect(page).to_have_url(f"{address}/scores?of=application")
+    page.go_back()
+    expect(page.get_by_label("Accounts", exact=True).locator("tbody tr").first).to_be_visible()
+
+
+def test_a_link_lies_on_the_row_that_it_opens(page: Page, address: str) -> None:
+    page.goto(f"{address}/scores?by=id")
+    expect(page.locator("[class*=st-key-openers] a")).to_have_count(50)
+    for row in (0, 24, 49):
+        link = page.locator("[class*=st-key-openers] a").nth(row)
+        cell = page.locator("[class*=st-key-linked] tbody th").nth(row)
+        link.scroll_into_view_if_needed()
+        over, under = link.bounding_box(), cell.bounding_box()
+        assert over and under and abs(over["y"] + over["height"] / 2 - under["y"] - under["height"] / 2) < 4
+        assert link.inner_text() == cell.inner_text() == str(FIRST_ID + row)
+
+
+def test_a_bad_link_says_not_found(page: Page, address: str) -> None:
+    page.goto(f"{address}/scores?account=999999999")
+    expect(page.get_by_role("alert").filter(has_text="not found")).to_be_visible()
+    expect(page.locator("h1")).to_have_count(0)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("path", ["/", "/scores", f"/scores?account={FIRST_ID}"])
+def test_status_words_and_quiet_text_are_readable_in_both_schemes(
+    browser: Browser, address: str, scheme: str, path: str
+) -> None:
+    """Every coloured or quiet text has a contrast of 4.5:1 at least (WCAG 2.2, 1.4.3)."""
+    context = browser.new_context(viewport={"width": 1024, "height": 900}, color_scheme=scheme)  # type: ignore[arg-type]
+    page = context.new_page()
+    page.goto(f"{address}{path}")
+    page.locator("h1").wait_for(timeout=WAIT)
+    page.locator("[data-testid='stApp'][data-test-script-state='notRunning']").wait_for(timeout=WAIT)
+    dark = page.locator(".stApp").evaluate("e => getComputedStyle(e).backgroundColor")
+    colours = page.locator(".st .status, .st .quiet, .st small, .st dt, .st h1, .st td").evaluate_all(
+        "found => [...new Set(found.map(e => getComputedStyle(e).color))]"
+    )
+    context.close()
+    assert colours
+    for colour in colours:
+        assert _contrast(_rgb(colour), _rgb(dark)) >= 4.5, f"{colour} on {dark}"
+
+
+def _rgb(css: str) -> tuple[float, ...]:
+    return tuple(float(part) for part in css[css.index("(") + 1 : css.index(")")].split(",")[:3])
+
+
+def _contrast(one: tuple[float, ...], other: tuple[float, ...]) -> float:
+    """Contrast ratio of two sRGB colours after WCAG 2.2."""
+
+    def luminance(rgb: tuple[float, ...]) -> float:
+        parts = [v / 255 for v in rgb]
+        linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in parts]
+        return sum(weight * v for weight, v in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+    light, dark = sorted((luminance(one), luminance(other)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)

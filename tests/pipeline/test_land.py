@@ -1,0 +1,253 @@
+"""Landing: all of a load date or nothing, every row under its permanent name, every fault named."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import shutil
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from pipeline import gates, home, lake
+from pipeline.config import Settings
+from pipeline.errors import GateFailed, LandingError
+from pipeline.land import Load, land
+from pipeline.portfolio import Portfolio
+from tests.pipeline.lender import HEADER, statement, write_portfolio, write_statements
+
+DAY = date(2026, 3, 10)
+
+
+@dataclass
+class Lender:
+    settings: Settings
+    portfolio: Portfolio
+    extracts: Path
+    con: duckdb.DuckDBPyConnection
+
+    def land(self, day: date = DAY) -> tuple[Load, ...]:
+        return land(self.con, self.portfolio, day, self.extracts)
+
+    def count(self, table: str = "loan_servicing") -> int:
+        row = self.con.execute(f"SELECT count(*) FROM raw.{table}").fetchone()
+        assert row
+        return int(row[0])
+
+    def gate(self, day: date = DAY) -> list[gates.Verdict]:
+        checked = gates.check(self.con, self.portfolio, day)
+        verdicts = [v for found in checked.values() for v in found]
+        gates.decide(self.con, checked)
+        gates.require_passed(day, verdicts)
+        return verdicts
+
+    def states(self) -> list[tuple[str, str]]:
+        return self.con.execute("SELECT table_name, state FROM raw.loads ORDER BY landed_at, table_name").fetchall()
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty home, made once: making a lake takes seconds, copying one does not."""
+    folder = tmp_path_factory.mktemp("template")
+    home.init(Settings.at(folder / "home"), write_portfolio(folder / "portfolio"))
+    return folder / "home"
+
+
+@pytest.fixture
+def lender(template: Path, tmp_path: Path) -> Iterator[Lender]:
+    shutil.copytree(template, tmp_path / "home")
+    settings = Settings.at(tmp_path / "home")
+    portfolio, _ = home.open_home(settings)
+    with closing(lake.connect(settings, read_only=False)) as con:
+        yield Lender(settings, portfolio, tmp_path / "extracts", con)
+
+
+def book(day: date, accounts: int = 40) -> list[tuple[str, str, str, str, str]]:
+    return [statement(a, day) for a in range(accounts)]
+
+
+def test_rows_keep_file_hash_and_row(lender: Lender) -> None:
+    path = write_statements(lender.extracts, DAY, book(DAY))
+    loads = lender.land()
+    assert [(x.table, x.rows, x.outcome) for x in loads] == [
+        ("loan_servicing", 40, "landed"),
+        ("payments_ledger", 0, "absent"),
+    ]
+    row = lender.con.execute(
+        "SELECT source_file, source_sha256, source_row, load_date, balance FROM raw.loan_servicing "
+        "WHERE account_id = 'H006'"
+    ).fetchone()
+    assert row is not None
+    assert row[:4] == ("statements.csv", hashlib.sha256(path.read_bytes()).hexdigest(), 7, DAY)
+    assert str(row[4]) == "100.00"
+
+
+def test_landing_twice_changes_nothing(lender: Lender) -> None:
+    write_statements(lender.extracts, DAY, book(DAY))
+    lender.land()
+    before = lake.current_snapshot(lender.con)
+    assert {x.outcome for x in lender.land()} == {"unchanged", "absent"}
+    assert lake.current_snapshot(lender.con) == before
+
+
+@pytest.mark.parametrize("suffix", [".csv.gz", ".parquet"])
+def test_other_formats_land_the_same_rows(lender: Lender, suffix: str) -> None:
+    path = write_statements(lender.extracts, DAY, book(DAY))
+    target = path.with_name("statements" + suffix)
+    if suffix == ".csv.gz":
+        target.write_bytes(gzip.compress(path.read_bytes()))
+    else:
+        duckdb.execute(
+            f"COPY (SELECT acct, closed, limit_eur::DECIMAL(18,2) AS limit_eur, owed::DECIMAL(18,2) AS owed, "
+            f"late_days::INTEGER AS late_days FROM read_csv('{path}', delim=';')) TO '{target}'"
+        )
+    path.unlink()
+    lender.land()
+    rows = lender.con.execute("SELECT source_row, account_id FROM raw.loan_servicing ORDER BY source_row").fetchall()
+    assert rows == [(i + 1, f"H{i:03}") for i in range(40)]
+
+
+def test_a_bulk_file_brings_its_own_load_dates(lender: Lender) -> None:
+    days = [DAY - timedelta(days=n) for n in (3, 2, 1)]
+    rows = [(*statement(a, day), day.isoformat()) for day in days for a in range(5)]
+    write_statements(lender.extracts, DAY, rows, header=(*HEADER, "load_date"))  # type: ignore[arg-type]
+    lender.land()
+    found = lender.con.execute("SELECT load_date, count(*) FROM raw.loan_servicing GROUP BY 1 ORDER BY 1").fetchall()
+    assert found == [(day, 5) for day in sorted(days)]
+
+
+def test_a_restatement_waits_for_the_gate_and_keeps_the_old_snapshot(lender: Lender) -> None:
+    write_statements(lender.extracts, DAY, book(DAY))
+    lender.land()
+    lender.gate()
+    old_snapshot = lake.current_snapshot(lender.con)
+    write_statements(lender.extracts, DAY, [statement(a, DAY, owed="250.00") for a in range(40)])
+    assert lender.land()[0].outcome == "restated"
+    assert lender.count() == 80, "both versions are there until the gates decide"
+    lender.gate()
+    assert lender.states() == [("loan_servicing", "superseded"), ("loan_servicing", "accepted")]
+    assert lender.con.execute("SELECT DISTINCT balance::VARCHAR FROM raw.loan_servicing").fetchall() == [("250.00",)]
+    old = lender.con.execute(
+        f"SELECT DISTINCT balance::VARCHAR FROM raw.loan_servicing AT (VERSION => {old_snapshot})"
+    ).fetchall()
+    assert old == [("100.00",)]
+
+
+def test_a_bad_restatement_leaves_the_good_load(lender: Lender) -> None:
+    write_statements(lender.extracts, DAY, book(DAY))
+    lender.land()
+    lender.gate()
+    rowids = lender.con.execute("SELECT rowid FROM raw.loan_servicing ORDER BY 1").fetchall()
+    write_statements(lender.extracts, DAY, [statement(a, DAY, owed="9.00") for a in range(40)] * 2)
+    lender.land()
+    with pytest.raises(GateFailed, match=r"\[unique\].*40 repeated keys.*H000.*rows 1, 41"):
+        lender.gate()
+    assert lender.states() == [("loan_servicing", "accepted"), ("loan_servicing", "rejected")]
+    assert lender.con.execute("SELECT rowid FROM raw.loan_servicing ORDER BY 1").fetchall() == rowids
+
+
+FAULTS = {
+    "missing column": (HEADER[:-1], [r[:-1] for r in book(DAY)], ";", "missing column 'late_days'"),
+    "extra column": ((*HEADER, "branch"), [(*r, "x") for r in book(DAY)], ";", "unknown column 'branch'"),
+    "wrong delimiter": (HEADER, book(DAY), ",", "delimited by ','.*declares ';'"),
+    "bad number": (HEADER, [*book(DAY, 3), ("H9", "2026-03-10", "1", "abc", "0")], ";", "row 4, column 'owed': 'abc'"),
+    "a rounded number": (HEADER, [("H9", "2026-03-10", "1.00", "1.239", "0")], ";", "column 'owed': '1.239'"),
+    "a rounded integer": (HEADER, [("H9", "2026-03-10", "1.00", "1.2", "12.7")], ";", "column 'late_days': '12.7'"),
+    "bad date": (HEADER, [("H9", "2026-02-30", "1.00", "1.00", "0")], ";", "row 1, column 'closed': '2026-02-30'"),
+    "missing key": (HEADER, [*book(DAY, 2), ("", "2026-03-10", "1", "1", "0")], ";", "row 3.*account_id is missing"),
+    "future event": (HEADER, [*book(DAY, 2), statement(9, DAY + timedelta(days=1))], ";", "row 3.*in the future"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_bad_file_is_named_and_changes_nothing(lender: Lender, fault: str) -> None:
+    header, rows, delimiter, message = FAULTS[fault]
+    write_statements(lender.extracts, DAY, rows, header=header, delimiter=delimiter)  # type: ignore[arg-type]
+    before = lake.current_snapshot(lender.con)
+    with pytest.raises(LandingError, match=message) as caught:
+        lender.land()
+    assert caught.value.next_step
+    assert lake.current_snapshot(lender.con) == before
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty"),
+        (b"acct;closed;limit_eur;owed;late_days\nH\xff1;2026-03-10;1;1;0\n", "statements.csv"),
+        (b"acct;closed;limit_eur;owed;late_days\nH001;2026-03-10;1;1;0\nH002;2026-0", "statements.csv"),
+        (b"\xff\xfea\x00c\x00", "not UTF-8"),
+        (b'acct;closed;limit_eur;owed;late_days\n"H001;2026-03-10;1;1;0\n', "statements.csv"),
+    ],
+    ids=["empty", "latin-1", "cut in a row", "utf-16", "open quote"],
+)
+def test_damaged_bytes(lender: Lender, content: bytes, message: str) -> None:
+    path = write_statements(lender.extracts, DAY, book(DAY))
+    path.write_bytes(content)
+    with pytest.raises(LandingError, match=message):
+        lender.land()
+    assert lender.count() == 0
+
+
+@pytest.mark.parametrize("suffix", [".csv.gz", ".parquet"])
+def test_a_truncated_archive(lender: Lender, suffix: str) -> None:
+    path = write_statements(lender.extracts, DAY, book(DAY, 500))
+    whole = gzip.compress(path.read_bytes()) if suffix == ".csv.gz" else b"PAR1" + bytes(400)
+    path.with_name("statements" + suffix).write_bytes(whole[: len(whole) // 2])
+    path.unlink()
+    with pytest.raises(LandingError, match="statements"):
+        lender.land()
+    assert lender.count() == 0
+
+
+def test_missing_folder_file_and_future(lender: Lender) -> None:
+    with pytest.raises(LandingError, match="does not exist"):
+        lender.land()
+    (lender.extracts / DAY.isoformat()).mkdir(parents=True)
+    with pytest.raises(LandingError, match=r"missing from .*statements"):
+        lender.land()
+    with pytest.raises(LandingError, match="in the future"):
+        lender.land(datetime.now(UTC).date() + timedelta(days=2))
+
+
+def test_gates_find_volume_nulls_and_unknown_accounts(lender: Lender) -> None:
+    for n in range(8, 0, -1):
+        day = DAY - timedelta(days=n)
+        write_statements(lender.extracts, day, [statement(a, day, owed=f"{100 + n}.00") for a in range(40)])
+        lender.land(day)
+        lender.gate(day)
+    write_statements(lender.extracts, DAY, book(DAY, 12))
+    lender.land()
+    with pytest.raises(GateFailed, match=r"\[volume\].*12 rows.*20 to 80 rows"):
+        lender.gate()
+    write_statements(lender.extracts, DAY, [(a, d, "", o, late) for a, d, _, o, late in book(DAY)])
+    lender.land()
+    with pytest.raises(GateFailed, match=r"\[nulls\].*credit_limit: 100.00% null"):
+        lender.gate()
+    write_statements(lender.extracts, DAY, book(DAY))
+    receipts = lender.extracts / DAY.isoformat() / "receipts.csv"
+    receipts.write_text(
+        "no,acct,due,paid,amount\nR1,H001,2026-03-09,2026-03-10,5.00\nR2,NOBODY,2026-03-09,2026-03-10,5.00\n"
+    )
+    lender.land()
+    with pytest.raises(GateFailed, match=r"\[known_account\].*1 rows of unknown accounts, for example NOBODY"):
+        lender.gate()
+    assert lender.count() == 8 * 40, "nothing of the rejected landings stays"
+
+
+def test_yesterdays_file_sent_again(lender: Lender) -> None:
+    day = DAY - timedelta(days=1)
+    path = write_statements(lender.extracts, day, book(day))
+    lender.land(day)
+    lender.gate(day)
+    again = lender.extracts / DAY.isoformat()
+    again.mkdir(parents=True)
+    (again / "statements.csv").write_bytes(path.read_bytes())
+    lender.land()
+    with pytest.raises(GateFailed, match=r"\[new_file\].*the file is the one of 2026-03-09"):
+        lender.gate()
