@@ -10,11 +10,12 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
-from sqlalchemy import Engine, delete, insert, select, text
+from sqlalchemy import Connection, Engine, delete, insert, select, text
 
 from pipeline.config import Settings
 from pipeline.control import lease as lease_table
@@ -22,6 +23,7 @@ from pipeline.errors import LeaseHeld
 
 _NAME = "lake-writer"
 _ADVISORY_KEY = 0x5C02E72ACE
+_GRACE_SECONDS = 5.0  # how long a server may take to notice that a killed holder's connection is gone
 
 
 @contextmanager
@@ -64,9 +66,15 @@ def _file_lock(settings: Settings, _engine: Engine) -> Iterator[bool]:
 def _advisory_lock(_settings: Settings, engine: Engine) -> Iterator[bool]:
     # The lock lives as long as this session does; autocommit, so that no transaction stays open beneath it.
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        taken = bool(connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": _ADVISORY_KEY}).scalar())
+        deadline = time.monotonic() + _GRACE_SECONDS
+        while not (taken := _try_advisory_lock(connection)) and time.monotonic() < deadline:
+            time.sleep(0.2)
         try:
             yield taken
         finally:
             if taken:
                 connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _ADVISORY_KEY})
+
+
+def _try_advisory_lock(connection: Connection) -> bool:
+    return bool(connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": _ADVISORY_KEY}).scalar())
