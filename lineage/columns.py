@@ -39,7 +39,7 @@ from lineage.column_walk import (
     compose,
 )
 from lineage.graph import ColumnGraph, TableLineage
-from pipeline import control, lake, ledger
+from pipeline import archive, control, lake, ledger
 from pipeline.config import Settings
 from pipeline.errors import NotFound, ScoretraceError
 from pipeline.ledger import DbtResult, ScoredModel
@@ -47,7 +47,7 @@ from pipeline.registry import Registry
 
 __all__ = [
     "DIRECT", "INDIRECT", "ROWS", "ColumnGraph", "ColumnLineage", "Input", "LineageRefused", "Schema", "TableLineage",
-    "Transformation", "Untraceable", "archived_sql", "cached_column_lineage", "catalog_of", "column_lineage", "compose",
+    "Transformation", "Untraceable", "cached_column_lineage", "catalog_of", "column_lineage", "compose",
     "lake_at", "model_features", "run_lineage", "scored_tables",
 ]  # fmt: skip
 
@@ -131,23 +131,11 @@ def _model_lineage(settings: Settings, result: DbtResult, table: str, schema: Sc
     """A model's lineage; one that cannot be read is all untraceable, with the reason, rather than missing."""
     assert result.definition_sha256
     try:
-        return cached_column_lineage(settings, archived_sql(settings, result.definition_sha256), schema)
+        return cached_column_lineage(settings, archive.read_text(settings, result.definition_sha256), schema)
     except (LineageRefused, NotFound) as error:
         columns = dict.fromkeys(schema.get(table, {}), ())
         lost = tuple(Untraceable(name, name, error.message) for name in (*columns, ROWS))
         return ColumnLineage(columns, (), (), lost)
-
-
-def archived_sql(settings: Settings, sha256: str) -> str:
-    """A statement that a run archived, its bytes checked. Raises NotFound when it is gone or not those bytes."""
-    path = settings.archive_dir / "sha256" / sha256[:2] / sha256
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError as error:
-        raise NotFound(f"the archive has no file {sha256}", f"restore {path} from a backup of the home") from error
-    if hashlib.sha256(content).hexdigest() != sha256:
-        raise NotFound(f"the archived file {sha256} has been changed", f"restore {path} from a backup of the home")
-    return content.decode("utf-8")
 
 
 def _table_name(model: str, catalog: Schema) -> str:

@@ -14,8 +14,8 @@ import duckdb
 from openlineage.client.event_v2 import InputDataset, OutputDataset
 
 from lineage import event_facets as facets
-from lineage.columns import archived_sql, catalog_of
-from pipeline import lake
+from lineage.columns import catalog_of
+from pipeline import archive, lake
 from pipeline.config import Settings
 from pipeline.sql import ident, literal, literals
 
@@ -32,7 +32,7 @@ class Descriptions:
         """Read the archived manifest. Raises NotFound when it was recorded and is gone."""
         if not manifest_sha256:
             return cls({}, {})
-        manifest = json.loads(archived_sql(settings, manifest_sha256))
+        manifest = json.loads(archive.read_text(settings, manifest_sha256))
         columns: dict[str, dict[str, str]] = {}
         severities: dict[str, str] = {}
         for unique_id, node in {**manifest["nodes"], **manifest["sources"]}.items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -278,3 +278,10 @@ def _refused(construct: str, sql: str, key: Mapping[str, object], con: duckdb.Du
 def _count(con: duckdb.DuckDBPyConnection, place: str) -> int:
     row = con.execute(f"SELECT count(*) FROM {place}").fetchone()
     return int(row[0]) if row else 0
+
+
+def contributing_rows_by_column(
+    sql: str, key: Mapping[str, object], con: duckdb.DuckDBPyConnection, columns: Sequence[str]
+) -> dict[str, dict[str, list[int]]]:
+    """``contributing_rows`` with each of the columns as ``feature``."""
+    return {column: contributing_rows(sql, key, con, feature=column) for column in columns}

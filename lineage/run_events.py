@@ -17,10 +17,10 @@ from openlineage.client.serde import Serde
 from sqlalchemy import Engine, select
 
 from lineage import event_facets as facets
-from lineage.columns import ColumnGraph, archived_sql, lake_at, run_lineage, scored_tables
+from lineage.columns import ColumnGraph, lake_at, run_lineage, scored_tables
 from lineage.event_datasets import Descriptions, LakeTables, catalog_uri
 from lineage.event_transport import Event
-from pipeline import control, lake, ledger
+from pipeline import archive, control, lake, ledger
 from pipeline.config import DBT_PROJECT, REPOSITORY, Settings
 from pipeline.errors import NotFound
 from pipeline.ledger import DbtResult, ScoredModel, TaskAttempt
@@ -264,7 +264,7 @@ class RunEvents:
                 outputs = [tables.output(known.table, rows=rows, lineage=known.lineage)]
         run = self._part_run(attempt, run_id, error=(result.message or "it failed") if failed else None, language="SQL")
         if result.executed_sha256:
-            ran = {"sql": facets.sql(archived_sql(self.settings, result.executed_sha256))}
+            ran = {"sql": facets.sql(archive.read_text(self.settings, result.executed_sha256))}
             job = Job(self._jobs, name, (job.facets or {}) | ran)
         state = RunState.FAIL if failed else RunState.COMPLETE
         return [began, self._event(state, between[1], run, job, inputs, outputs)]

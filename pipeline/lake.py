@@ -43,7 +43,7 @@ def load_extensions(con: duckdb.DuckDBPyConnection, settings: Settings) -> None:
         con.execute(f"LOAD {literal(str(extension_path(name)))}")
 
 
-def attach_sql(settings: Settings, *, read_only: bool, snapshot: int | None = None) -> str:
+def attach_sql(settings: Settings, *, read_only: bool, snapshot: int | None = None, alias: str = ALIAS) -> str:
     """The ATTACH statement for this home's lake. The data path is the home's own, wherever it was moved."""
     options = [f"DATA_PATH {literal(str(settings.lake_data) + '/')}", "OVERRIDE_DATA_PATH TRUE"]
     if snapshot is not None:
@@ -51,14 +51,17 @@ def attach_sql(settings: Settings, *, read_only: bool, snapshot: int | None = No
     if read_only:
         options.append("READ_ONLY")
         options.append("CREATE_IF_NOT_EXISTS FALSE")
-    return f"ATTACH {literal('ducklake:' + settings.lake_catalog)} AS {ALIAS} ({', '.join(options)})"
+    return f"ATTACH {literal('ducklake:' + settings.lake_catalog)} AS {alias} ({', '.join(options)})"
 
 
-def connect(settings: Settings, *, read_only: bool = True, snapshot: int | None = None) -> duckdb.DuckDBPyConnection:
+def connect(
+    settings: Settings, *, read_only: bool = True, snapshot: int | None = None, alias: str = ALIAS
+) -> duckdb.DuckDBPyConnection:
     """Open a DuckDB connection with the lake attached and in use.
 
     read_only: the portal and every query path; only the lease holder opens the lake for writing.
     snapshot: show the lake as of that snapshot id (implies read-only).
+    alias: the lake's name on this connection, where another catalog is to be called ``lake``.
     Raises ConfigError when the home has no lake, NotFound when the snapshot is gone.
     """
     if read_only or snapshot is not None:
@@ -72,8 +75,8 @@ def connect(settings: Settings, *, read_only: bool = True, snapshot: int | None 
             con.execute(f"SET threads = {int(settings.threads)}")
         spill = settings.work_dir / "spill"
         con.execute(f"SET temp_directory = {literal(str(spill))}")
-        con.execute(attach_sql(settings, read_only=read_only or snapshot is not None, snapshot=snapshot))
-        _enter(con)
+        con.execute(attach_sql(settings, read_only=read_only or snapshot is not None, snapshot=snapshot, alias=alias))
+        _enter(con, alias)
     except duckdb.Error as error:
         con.close()
         if snapshot is not None and "snapshot" in str(error).lower():
@@ -98,9 +101,9 @@ def session(con: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
     return cursor
 
 
-def _enter(con: duckdb.DuckDBPyConnection) -> None:
+def _enter(con: duckdb.DuckDBPyConnection, alias: str = ALIAS) -> None:
     con.execute("SET TimeZone = 'UTC'")
-    con.execute(f"USE {ALIAS}")
+    con.execute(f"USE {alias}")
 
 
 def current_snapshot(con: duckdb.DuckDBPyConnection) -> int:

@@ -224,6 +224,14 @@ def publication_for(engine: Engine, as_of: date) -> Publication | None:
     return _publication(row) if row else None
 
 
+def publication(engine: Engine, id_: int) -> Publication:
+    """One publication by its number. Raises NotFound."""
+    row = _first(engine, select(control.publications).where(control.publications.c.id == id_))
+    if row is None:
+        raise NotFound(f"there is no publication {id_}", "`scoretrace status` names the published runs")
+    return _publication(row)
+
+
 def publications(engine: Engine, since: date | None = None, until: date | None = None) -> tuple[Publication, ...]:
     """The newest publication of each as-of date in [since, until], newest date first."""
     p = control.publications

@@ -16,13 +16,13 @@ from pathlib import Path
 import duckdb
 from sqlalchemy import Engine
 
-from pipeline import dag, gates, lake
+from pipeline import archive, dag, gates, lake
 from pipeline.config import Settings
 from pipeline.dag import Graph, Listener, Task, TaskResult
 from pipeline.features import feature_contract
 from pipeline.land import land
 from pipeline.lease import writer_lease
-from pipeline.portfolio import ModelSpec, Portfolio
+from pipeline.portfolio import ModelSpec, Portfolio, files_of
 from pipeline.registry import Registry
 from pipeline.runs import FAILED, SUCCEEDED, RunLedger
 from pipeline.score import ScoreResult, partition_sha256, score
@@ -114,6 +114,8 @@ def run_of(
         writer_lease(settings, engine, f"{kind} --as-of {as_of} by {actor}"),
         closing(lake.connect(settings, read_only=False)) as con,
     ):
+        for path in files_of(portfolio.folder):
+            archive.keep(settings, path.read_bytes())
         ledger = RunLedger.start(
             engine, kind=kind, as_of=as_of, actor=actor, portfolio=portfolio, snapshot=lake.current_snapshot(con)
         )

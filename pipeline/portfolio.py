@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import re
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
@@ -16,7 +19,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import yaml
 
-from pipeline.config import SHIPPED_PORTFOLIOS
+from pipeline import archive
+from pipeline.config import SHIPPED_PORTFOLIOS, Settings
 from pipeline.contracts import CONTRACTS
 from pipeline.errors import ConfigError
 
@@ -252,6 +256,18 @@ def _zone(name: str) -> str:
 def files_of(folder: Path) -> list[Path]:
     """The files that make a portfolio: portfolio.yml and the mappings. Whatever else lies there is not part of it."""
     return [folder / "portfolio.yml", *(p for t in CONTRACTS if (p := folder / f"{t}.sql").is_file())]
+
+
+@contextmanager
+def archived(settings: Settings, files: Mapping[str, str]) -> Iterator[Portfolio]:
+    """A portfolio as a run recorded it: file name → SHA-256 in the archive. Its folder lasts as long as the context.
+
+    Raises NotFound when the archive has lost a file.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        for name, sha256 in files.items():
+            (Path(scratch) / name).write_bytes(archive.read(settings, sha256))
+        yield load(Path(scratch))
 
 
 def _folder_sha256(folder: Path) -> str:

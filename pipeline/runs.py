@@ -22,7 +22,7 @@ from sqlalchemy import Engine, insert, update
 from pipeline import control
 from pipeline.config import REPOSITORY
 from pipeline.gates import Verdict
-from pipeline.portfolio import Portfolio
+from pipeline.portfolio import Portfolio, files_of
 
 if TYPE_CHECKING:  # dbt takes seconds to import, and only its results are named here
     from pipeline.transform import DbtNode
@@ -31,14 +31,17 @@ RUNNING, SUCCEEDED, FAILED, ABANDONED = "running", "succeeded", "failed", "aband
 _RECORDED_PACKAGES = ("duckdb", "duckdb-extension-ducklake", "dbt-core", "dbt-duckdb", "lightgbm", "mlflow", "numpy")
 
 
-def environment(portfolio: Portfolio) -> dict[str, str]:
-    """What a run was made with: code, lock file, portfolio and package versions."""
+def environment(portfolio: Portfolio) -> dict[str, Any]:
+    """What a run was made with: code, lock file, portfolio (its files by SHA-256) and package versions."""
     lock = REPOSITORY / "uv.lock"
     return {
         "code": code_version(REPOSITORY),
         "lock_sha256": hashlib.sha256(lock.read_bytes()).hexdigest() if lock.is_file() else "",
         "portfolio": portfolio.name,
         "portfolio_sha256": portfolio.sha256,
+        "portfolio_files": {
+            path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files_of(portfolio.folder)
+        },
         **{name: version(name) for name in _RECORDED_PACKAGES},
     }
 

@@ -19,8 +19,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from sqlalchemy import Engine
 
+from pipeline import archive, lake
 from pipeline import booster as native
-from pipeline import lake
 from pipeline.canonical import TableDigest
 from pipeline.config import Settings
 from pipeline.errors import FeatureBuildFailed, ModelRefused
@@ -65,7 +65,10 @@ def score(
     """
     started = time.perf_counter()
     version, _ = require_approved(engine, registry, spec.name)
-    booster = registry.load(version)
+    text = registry.text(version)
+    # Whatever becomes of the registry, the bytes that scored stay readable for a replay.
+    archive.keep(settings, text.encode("utf-8"))
+    booster = native.parse(text)
     wanted = native.features(booster)
     key = f"{spec.subject}_id"
     table = f"{spec.subject}_features"

@@ -11,13 +11,14 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
+from importlib.metadata import version as package_version
 from typing import TYPE_CHECKING, Any
 
 import duckdb
 from sqlalchemy import Engine, insert
 
+from pipeline import archive, control, model_card
 from pipeline import booster as native
-from pipeline import control, model_card
 from pipeline.config import Settings
 from pipeline.errors import TrainingRefused
 from pipeline.evaluation import Check, Evaluation, challenger_checks, evaluate, first_model_checks
@@ -25,10 +26,13 @@ from pipeline.monitoring import statistics
 from pipeline.portfolio import ModelSpec, Portfolio
 from pipeline.promotion import approved
 from pipeline.registry import ModelVersion, Registry, TrainingRecord, text_digest
-from pipeline.training_set import HOLDOUT, TRAIN, VALID, TrainingSet, collect
+from pipeline.training_set import HOLDOUT, TRAIN, VALID, TrainingSet, collect, write_members
 
 if TYPE_CHECKING:
     from pipeline.features import FeatureSpec
+
+RECIPE = "scoretrace.recipe"
+"""Tag of a version: SHA-256 of the archived recipe by which it can be trained again."""
 
 REGISTERED, NOT_BETTER, BELOW_FLOOR = "registered", "not_better", "below_floor"
 
@@ -109,7 +113,8 @@ def train_candidate(
     TrainingRefused when there is nothing to train on, ModelRefused when the incumbent's bytes have been changed.
     """
     started = time.perf_counter()
-    data = collect(con, portfolio, spec, as_of, cohorts, contract)
+    data = collect(con, portfolio.label, spec, as_of, cohorts, contract)
+    write_members(con, data)
     parameters = training_parameters(spec, data, contract)
     text = fit(data, parameters, settings.threads)
     digest = text_digest(text)
@@ -147,7 +152,12 @@ def train_candidate(
             metrics=metrics,
             plots=model_card.plots(facts, data.labels[data.rows(HOLDOUT)], scores, training_scores),
             card=model_card.write(facts),
-            tags={"subject": spec.subject, "materiality": spec.materiality, "portfolio": portfolio.name},
+            tags={
+                "subject": spec.subject,
+                "materiality": spec.materiality,
+                "portfolio": portfolio.name,
+                RECIPE: _keep_recipe(settings, portfolio, spec, as_of, cohorts, contract, parameters, data.snapshot_id),
+            },
         )
     result = TrainingOutcome(
         outcome=outcome,
@@ -246,6 +256,31 @@ def _against(
 
 def _facts(spec: FeatureSpec) -> dict[str, Any]:
     return {name: value for name, value in asdict(spec).items() if name != "name"}
+
+
+def _keep_recipe(
+    settings: Settings,
+    portfolio: Portfolio,
+    spec: ModelSpec,
+    as_of: date,
+    cohorts: Sequence[date],
+    contract: Sequence[FeatureSpec],
+    parameters: Mapping[str, Any],
+    snapshot: int,
+) -> str:
+    """Archive what it takes to train this version again; returns the SHA-256."""
+    recipe = {
+        "spec": asdict(spec),
+        "label": asdict(portfolio.label),
+        "id_type": portfolio.id_type,
+        "as_of": as_of.isoformat(),
+        "cohorts": [day.isoformat() for day in cohorts],
+        "snapshot_id": snapshot,
+        "contract": [asdict(feature) for feature in contract],
+        "parameters": dict(parameters),
+        "lightgbm": package_version("lightgbm"),
+    }
+    return archive.keep(settings, json.dumps(recipe, sort_keys=True, indent=1).encode())
 
 
 def _record(engine: Engine, spec: ModelSpec, as_of: date, run_id: str, result: TrainingOutcome) -> None:

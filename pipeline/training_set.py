@@ -24,7 +24,7 @@ from pipeline.calendar import add_months, month_end
 from pipeline.canonical import TableDigest
 from pipeline.contracts import CONTRACTS
 from pipeline.errors import TrainingRefused
-from pipeline.portfolio import ModelSpec, Portfolio
+from pipeline.portfolio import Label, ModelSpec
 from pipeline.sql import ident, literal
 
 if TYPE_CHECKING:
@@ -97,24 +97,24 @@ def usable_features(contract: Sequence[FeatureSpec]) -> tuple[tuple[str, ...], d
 
 def collect(
     con: duckdb.DuckDBPyConnection,
-    portfolio: Portfolio,
+    label: Label,
     spec: ModelSpec,
     as_of: date,
     cohorts: Sequence[date],
     contract: Sequence[FeatureSpec],
 ) -> TrainingSet:
-    """Read the training set of a model as known at ``as_of`` and write its members to ``training.members``.
+    """Read the training set of a model as known at ``as_of``; the lake is only read.
 
     cohorts: as-of dates with built feature partitions. For applications every partition within a cohort's month
-    counts, and an application is taken at its first. con: the lease holder's connection. Raises TrainingRefused
+    counts, and an application is taken at its first. con: a connection to the lake. Raises TrainingRefused
     when no cohort has matured, when no rows have an outcome, or when a fold would hold one class only.
     """
     candidates, dropped = usable_features(contract)
-    horizons = _horizons(con, portfolio, spec, as_of, cohorts)
+    horizons = _horizons(con, label, spec, as_of, cohorts)
     snapshot = lake.current_snapshot(con)
     counts = _eligible(con, spec, as_of, horizons)
     try:
-        read = _read(con, spec, candidates, _about(portfolio, spec, candidates))
+        read = _read(con, spec, candidates, _about(label, spec, candidates))
         folds = _folds(con, spec, read.dates)
     finally:
         con.execute("DROP TABLE IF EXISTS temp.training_rows")
@@ -135,7 +135,6 @@ def collect(
         counts=counts | _fold_counts(read.labels, folds, read.dates),
     )
     _require_both_classes(found, spec)
-    _write_members(con, found)
     return found
 
 
@@ -149,10 +148,10 @@ class _Read:
 
 
 def _horizons(
-    con: duckdb.DuckDBPyConnection, portfolio: Portfolio, spec: ModelSpec, as_of: date, cohorts: Sequence[date]
+    con: duckdb.DuckDBPyConnection, label: Label, spec: ModelSpec, as_of: date, cohorts: Sequence[date]
 ) -> list[tuple[date, date]]:
     """(as-of date, end of its horizon) of each feature partition that may be read; all ends are at or before as_of."""
-    months = portfolio.label.horizon_months
+    months = label.horizon_months
     table = ident(lake.ALIAS, "features", f"{spec.subject}_features")
     asked = ", ".join(map(literal, cohorts)) or "NULL"
     within = f"as_of_date IN ({asked})"
@@ -306,12 +305,12 @@ def _latest(dates: NDArray[np.datetime64], spec: ModelSpec) -> NDArray[np.bool_]
     return np.asarray(dates >= days[-count])
 
 
-def _about(portfolio: Portfolio, spec: ModelSpec, candidates: tuple[str, ...]) -> dict[str, Any]:
+def _about(label: Label, spec: ModelSpec, candidates: tuple[str, ...]) -> dict[str, Any]:
     """What a training set is, besides its rows."""
     return {
         "subject": spec.subject,
-        "events": list(portfolio.label.events),
-        "horizon_months": portfolio.label.horizon_months,
+        "events": list(label.events),
+        "horizon_months": label.horizon_months,
         "features": list(candidates),
     }
 
@@ -344,8 +343,11 @@ def _require_both_classes(found: TrainingSet, spec: ModelSpec) -> None:
             )
 
 
-def _write_members(con: duckdb.DuckDBPyConnection, found: TrainingSet) -> None:
-    """Replace the members of this training set, in one transaction."""
+def write_members(con: duckdb.DuckDBPyConnection, found: TrainingSet) -> None:
+    """Replace the members of this training set in ``training.members``, in one transaction.
+
+    con: the lease holder's connection.
+    """
     members = pa.table(
         {
             "subject_id": pa.array(found.subjects).cast(pa.string()),

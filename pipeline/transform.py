@@ -22,7 +22,7 @@ from dbt.adapters.duckdb.connections import DuckDBConnectionManager
 from dbt.cli.main import dbtRunner, dbtRunnerResult
 from dbt.contracts.graph.manifest import Manifest
 
-from pipeline import lake
+from pipeline import archive, lake
 from pipeline.config import DBT_PROJECT, Settings
 from pipeline.contracts import CONTRACTS
 from pipeline.errors import ConfigError, FeatureBuildFailed, TaskTimeout
@@ -271,7 +271,7 @@ class Warehouse:
         nodes = tuple(
             self._node(r) for r in reported.results if r.node.resource_type != hook or str(r.status) not in _GOOD
         )
-        archived = self._archive(json.dumps(reported.to_dict(omit_none=False), default=str).encode())
+        archived = archive.keep(self.settings, json.dumps(reported.to_dict(omit_none=False), default=str).encode())
         result = BuildResult(
             as_of,
             before + nodes,
@@ -289,8 +289,8 @@ class Warehouse:
         node, status = result.node, str(result.status)
         is_test = node.resource_type == "test"
         compiled = getattr(node, "compiled_code", None) or ""
-        keep = compiled and (not is_test or status != "pass")
-        executed = self._archive(compiled.encode()) if keep else None
+        kept = compiled and (not is_test or status != "pass")
+        executed = archive.keep(self.settings, compiled.encode()) if kept else None
         return DbtNode(
             unique_id=node.unique_id,
             resource_type=str(node.resource_type),
@@ -301,7 +301,9 @@ class Warehouse:
             seconds=float(result.execution_time),
             message=result.message,
             executed_sha256=executed,
-            definition_sha256=self._archive(whole_definition(compiled).encode()) if executed and not is_test else None,
+            definition_sha256=archive.keep(self.settings, whole_definition(compiled).encode())
+            if executed and not is_test
+            else None,
         )
 
     def _small_tables(self, dates: Sequence[date | str]) -> list[str]:
@@ -315,23 +317,12 @@ class Warehouse:
                 and count(con, f"SELECT count(*) FROM features.{table} WHERE as_of_date IN ({days})") <= _IN_MEMORY_ROWS
             ]
 
-    def _archive(self, content: bytes) -> str:
-        """Keep bytes under their SHA-256; what is there already is left alone."""
-        digest = hashlib.sha256(content).hexdigest()
-        path = archive_path(self.settings, digest)
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_suffix(f".{os.getpid()}")
-            partial.write_bytes(content)
-            partial.replace(path)
-        return digest
-
     def _archive_manifest(self) -> tuple[str, Path]:
         """Archive the manifest without its time stamps, so that one state of the project is one file."""
         if self._manifest_file is None:
             content = json.dumps(_without_times(self.manifest()), sort_keys=True, default=str).encode()
-            digest = self._archive(content)
-            self._manifest_file = (digest, archive_path(self.settings, digest))
+            digest = archive.keep(self.settings, content)
+            self._manifest_file = (digest, archive.path_of(self.settings, digest))
         return self._manifest_file
 
 
@@ -341,11 +332,6 @@ _REBUILD = re.compile(r"\s*/\* rebuild \*/.*?/\* end rebuild \*/", re.DOTALL)
 def whole_definition(compiled: str) -> str:
     """A model's SQL for every month, from the SQL that rebuilt some: what a replay runs."""
     return _REBUILD.sub("", compiled)
-
-
-def archive_path(settings: Settings, sha256: str) -> Path:
-    """Where the archive keeps the file with this content."""
-    return settings.archive_dir / "sha256" / sha256[:2] / sha256
 
 
 # -- edges

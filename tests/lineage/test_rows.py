@@ -13,9 +13,8 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from lineage.columns import archived_sql
 from lineage.rows import Refused, contributing_rows
-from pipeline import lake, ledger
+from pipeline import archive, lake, ledger
 from pipeline.config import Settings
 from pipeline.errors import NotFound
 from tests.conftest import FIRST
@@ -383,7 +382,7 @@ def model_as_one_query(settings: Settings, model: str) -> str:
     publication = ledger.publication_for(engine, FIRST)
     assert publication is not None
     texts = {
-        r.model: archived_sql(settings, r.definition_sha256)
+        r.model: archive.read_text(settings, r.definition_sha256)
         for r in ledger.dbt_results(engine, publication.run_id)
         if r.definition_sha256 is not None
     }

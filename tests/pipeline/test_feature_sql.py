@@ -12,13 +12,13 @@ import pytest
 import sqlglot
 from sqlglot import exp
 
-from pipeline import lake
+from pipeline import archive, lake
 from pipeline.config import DBT_PROJECT, REPOSITORY, Settings
 from pipeline.contracts import CONTRACTS
 from pipeline.errors import ConfigError
 from pipeline.features import FeatureSpec, feature_contract
 from pipeline.portfolio import load, resolve
-from pipeline.transform import FEATURE_LAYERS, BuildResult, Warehouse, archive_path
+from pipeline.transform import FEATURE_LAYERS, BuildResult, Warehouse
 
 AS_OF = date(2026, 3, 14)
 # Order-free on integers and decimals only; on doubles their bits depend on the threads.
@@ -47,7 +47,7 @@ class Project:
     def sql(self, model: str) -> str:
         node = next(n for n in self.result.nodes if n.model == model)
         assert node.executed_sha256
-        return archive_path(self.warehouse.settings, node.executed_sha256).read_text(encoding="utf-8")
+        return archive.path_of(self.warehouse.settings, node.executed_sha256).read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")

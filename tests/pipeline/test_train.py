@@ -53,7 +53,7 @@ def lab(home: Book, tmp_path_factory: pytest.TempPathFactory) -> Book:
 
 def collected(book: Book, spec: ModelSpec = ACCOUNT_MODEL, as_of: date = AS_OF, **changes: object) -> TrainingSet:
     with book.writer() as con:
-        return collect(con, book.portfolio, replace(spec, **changes), as_of, COHORTS, CONTRACT)  # type: ignore[arg-type]
+        return collect(con, book.portfolio.label, replace(spec, **changes), as_of, COHORTS, CONTRACT)  # type: ignore[arg-type]
 
 
 @contextmanager
@@ -231,7 +231,7 @@ def test_the_digest_is_of_the_rows_and_not_of_their_batches(lab: Book, monkeypat
     assert again.matrix.tobytes() == first.matrix.tobytes()
     with lab.writer() as con:
         con.execute("SET threads = 1")
-        assert collect(con, lab.portfolio, ACCOUNT_MODEL, AS_OF, COHORTS, CONTRACT).sha256 == first.sha256
+        assert collect(con, lab.portfolio.label, ACCOUNT_MODEL, AS_OF, COHORTS, CONTRACT).sha256 == first.sha256
 
 
 @pytest.mark.parametrize(

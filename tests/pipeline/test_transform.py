@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import lake
+from pipeline import archive, lake
 from pipeline.config import Settings
 from pipeline.errors import FeatureBuildFailed
 from pipeline.features import feature_contract
 from pipeline.portfolio import Portfolio, load, resolve
 from pipeline.rebuild import INCREMENTAL
-from pipeline.transform import FEATURE_LAYERS, BuildFailed, BuildResult, Warehouse, archive_path
+from pipeline.transform import FEATURE_LAYERS, BuildFailed, BuildResult, Warehouse
 from tests.pipeline.book import Book, history
 
 LAST = date(2026, 3, 14)
@@ -166,18 +166,18 @@ def test_what_ran_is_archived_by_its_content(book: Book, warehouse: Warehouse) -
     assert result.rebuilt_months
     for node in result.nodes:
         assert node.executed_sha256
-        assert archive_path(book.settings, node.executed_sha256).is_file()
+        assert archive.path_of(book.settings, node.executed_sha256).is_file()
     month = next(n for n in result.nodes if n.model == INCREMENTAL)
     assert month.definition_sha256
     assert month.definition_sha256 != month.executed_sha256
-    whole = archive_path(book.settings, month.definition_sha256).read_text()
+    whole = archive.path_of(book.settings, month.definition_sha256).read_text()
     columns = ", ".join(name for name, *_ in book.query(f"DESCRIBE {MONTHS}"))  # type: ignore[misc]
     assert book.fingerprint(f"({whole})".replace("SELECT *", f"SELECT {columns}")) == book.fingerprint(
         f"(SELECT {', '.join(n for n, *_ in book.query(f'DESCRIBE ({whole})'))} FROM {MONTHS})"  # type: ignore[misc]
     )
     assert result.manifest_path.is_file()
     assert result.run_results_sha256
-    assert archive_path(book.settings, result.run_results_sha256).is_file()
+    assert archive.path_of(book.settings, result.run_results_sha256).is_file()
 
 
 def test_a_broken_test_names_column_and_count_and_hands_back_the_result(book: Book, warehouse: Warehouse) -> None:

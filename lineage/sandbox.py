@@ -1,0 +1,89 @@
+"""The sandbox: a DuckDB of its own in which archived SQL runs unchanged, over the raw rows that it is given.
+
+Archived SQL names its relations ``"lake"."schema"."table"``. Here the catalog called ``lake`` is a scratch database:
+its raw tables hold the given rows and nothing else, and every model is built into it from the SQL that the run
+archived, byte for byte. What comes out depends on those rows and that SQL alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import duckdb
+import pyarrow as pa
+
+from lineage.recording import RecordedModel
+from pipeline import lake
+from pipeline.config import Settings
+from pipeline.contracts import CONTRACTS, LANDING_COLUMNS
+from pipeline.errors import NotFound
+from pipeline.sql import ident, literal
+
+RECORDED = "recorded"
+"""Name under which the lake itself, at a snapshot, is attached beside the scratch catalog of a whole replay."""
+
+
+@contextmanager
+def of_rows(
+    models: Iterable[RecordedModel], rows: Mapping[str, pa.Table], id_type: str
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Build models over the rows of one subject (raw table → its rows); tables not given are empty."""
+    with closing(duckdb.connect(":memory:")) as con:
+        # A handful of rows: more threads would only wait for each other.
+        con.execute(f"SET threads = 1; SET TimeZone = 'UTC'; ATTACH ':memory:' AS {lake.ALIAS}")
+        con.execute(f"CREATE SCHEMA {ident(lake.ALIAS, 'raw')}")
+        for name, contract in CONTRACTS.items():
+            table = ident(lake.ALIAS, "raw", name)
+            if name in rows:
+                con.register("given_rows", rows[name])
+                con.execute(f"CREATE TABLE {table} AS SELECT * FROM given_rows")
+                con.unregister("given_rows")
+            else:
+                columns = ", ".join(
+                    f"{ident(c.name)} {c.sql_type(id_type)}" for c in (*contract.columns, *LANDING_COLUMNS)
+                )
+                con.execute(f"CREATE TABLE {table} ({columns})")
+        build(con, models)
+        yield con
+
+
+@contextmanager
+def of_snapshot(
+    settings: Settings, snapshot: int, models: Iterable[RecordedModel]
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Build models over all raw rows of the lake at a snapshot, on disk in the home's work folder; gone afterwards.
+
+    The lake at that snapshot is attached as ``recorded``. Raises NotFound when the snapshot is not there any more.
+    """
+    settings.work_dir.mkdir(parents=True, exist_ok=True)
+    with (
+        TemporaryDirectory(prefix="replay-", dir=settings.work_dir) as scratch,
+        closing(lake.connect(settings, snapshot=snapshot, alias=RECORDED)) as con,
+    ):
+        con.execute("USE memory")
+        con.execute(f"ATTACH {literal(str(Path(scratch) / 'scratch.duckdb'))} AS {lake.ALIAS}")
+        con.execute(f"CREATE SCHEMA {ident(lake.ALIAS, 'raw')}")
+        for name in CONTRACTS:
+            con.execute(f"CREATE VIEW {ident(lake.ALIAS, 'raw', name)} AS SELECT * FROM {ident(RECORDED, 'raw', name)}")
+        build(con, models)
+        yield con
+
+
+def build(con: duckdb.DuckDBPyConnection, models: Iterable[RecordedModel]) -> None:
+    """Run each model's archived SQL, upstream first, into the scratch catalog. Raises NotFound naming a model whose
+    SQL does not run on this DuckDB any more."""
+    for schema in dict.fromkeys(m.schema for m in models):
+        con.execute(f"CREATE SCHEMA IF NOT EXISTS {ident(lake.ALIAS, schema)}")
+    for model in models:
+        kind = "VIEW" if model.view else "TABLE"
+        try:
+            con.execute(f"CREATE {kind} {model.relation} AS {model.sql}")
+        except duckdb.Error as error:
+            raise NotFound(
+                f"the archived SQL of {model.name} ({model.sha256[:12]}) does not run here: "
+                f"{str(error).splitlines()[0]}",
+                "replay with the DuckDB version that the run recorded; `scoretrace trace` names it",
+            ) from error
