@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
-import json
 import sys
 import tempfile
 import traceback
@@ -13,9 +11,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
+from app.cli_explain import explain
+from app.console import Day, JsonFlag, actor, out, plain, print_json, print_table, progress, say_error
 from pipeline.config import Settings, prepare_process
 from pipeline.errors import ConfigError, ScoretraceError
 
@@ -26,11 +24,7 @@ cli = typer.Typer(
     help="Score a consumer loan book every night, and prove every score afterwards.",
     epilog="All state lives under SCORETRACE_HOME (default ./var).",
 )
-out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 240)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
-
-JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
-Day = Annotated[datetime, typer.Option(formats=["%Y-%m-%d"])]
+cli.add_typer(explain)
 
 
 def main() -> None:
@@ -39,14 +33,14 @@ def main() -> None:
     try:
         cli()
     except ScoretraceError as error:
-        _say_error(error.message, error.next_step)
+        say_error(error.message, error.next_step)
         sys.exit(1)
     except KeyboardInterrupt:
-        _say_error("stopped by hand", "run the same command again; what was half done is done over")
+        say_error("stopped by hand", "run the same command again; what was half done is done over")
         sys.exit(130)
     except Exception as error:  # noqa: BLE001 - the outermost edge: logged whole, told in one line
         path = _log_traceback()
-        _say_error(
+        say_error(
             f"unexpected {type(error).__name__}: {str(error).partition(chr(10))[0]}",
             f"the details are in {path}",
         )
@@ -82,7 +76,7 @@ def generate(
     incidents = [synth.Incident.parse(text) for text in incident or []]
     options: dict[str, Any] = {"end": end.date()} if end else {}
     report = synth.generate(
-        accounts, months, out_dir, nights=nights, seed=seed, incidents=incidents, progress=_progress, **options
+        accounts, months, out_dir, nights=nights, seed=seed, incidents=incidents, progress=progress, **options
     )
     out.print(str(report))
 
@@ -104,14 +98,14 @@ def land(
     settings = Settings.load()
     portfolio, engine = open_home(settings)
     with (
-        writer_lease(settings, engine, f"land --load-date {load_date.date()} by {_actor()}"),
+        writer_lease(settings, engine, f"land --load-date {load_date.date()} by {actor()}"),
         closing(lake.connect(settings, read_only=False)) as con,
     ):
-        loads = land_extracts(con, portfolio, load_date.date(), extracts or settings.extracts_dir, _progress)
+        loads = land_extracts(con, portfolio, load_date.date(), extracts or settings.extracts_dir, progress)
     if as_json:
-        _print_json([vars(load) for load in loads])
+        print_json([vars(load) for load in loads])
     else:
-        _print_table(
+        print_table(
             ("table", "rows", "outcome", "files", "load"),
             [(x.table, f"{x.rows:,}", x.outcome, ", ".join(x.files), x.load_id) for x in loads],
         )
@@ -126,14 +120,19 @@ def nightly(
     as_json: JsonFlag = False,
 ) -> None:
     """Run the night of one as-of date: land, gate, features, score, publish. Safe to run again."""
+    from lineage.events import EventListener
     from pipeline.home import open_home
     from pipeline.nightly import run_night
 
     settings = Settings.load()
     portfolio, engine = open_home(settings)
-    report = run_night(settings, portfolio, engine, as_of.date(), actor=_actor(), extracts=extracts, progress=_progress)
+    with EventListener(settings, engine, progress) as listener:
+        report = run_night(
+            settings, portfolio, engine, as_of.date(), actor=actor(), extracts=extracts, progress=progress,
+            listeners=[listener],
+        )  # fmt: skip
     if as_json:
-        _print_json(vars(report))
+        print_json(vars(report))
     else:
         out.print(
             f"published {report.as_of}: {report.accounts:,} accounts and {report.applications:,} applications, "
@@ -148,6 +147,7 @@ def backfill(
     extracts: Annotated[Path | None, typer.Option(help="Folder with a subfolder per load date.")] = None,
 ) -> None:
     """Run every night of the portfolio's calendar between two dates, oldest first; stops at the first that fails."""
+    from lineage.events import EventListener
     from pipeline import calendar
     from pipeline.home import open_home
     from pipeline.nightly import run_night
@@ -160,10 +160,12 @@ def backfill(
     warehouse = Warehouse(settings, portfolio)
     days = list(calendar.nights(portfolio.calendar, start.date(), end.date()))
     for number, day in enumerate(days, start=1):
-        _progress(f"night {day} ({number} of {len(days)})")
-        report = run_night(
-            settings, portfolio, engine, day, actor=_actor(), extracts=extracts, progress=_progress, warehouse=warehouse
-        )
+        progress(f"night {day} ({number} of {len(days)})")
+        with EventListener(settings, engine, progress) as listener:
+            report = run_night(
+                settings, portfolio, engine, day, actor=actor(), extracts=extracts, progress=progress,
+                warehouse=warehouse, listeners=[listener],
+            )  # fmt: skip
         out.print(f"published {day}: {report.accounts:,} accounts, {report.applications:,} applications")
     if not days:
         raise ConfigError(f"no {portfolio.calendar} night lies between the two dates", "widen the range")
@@ -181,9 +183,9 @@ def scores(
 
     rows = published_scores(Settings.load(), as_of.date(), subject, limit)
     if as_json:
-        _print_json(rows)
+        print_json(rows)
     else:
-        _print_table(tuple(rows[0]) if rows else ("no scores",), [tuple(str(v) for v in r.values()) for r in rows])
+        print_table(tuple(rows[0]) if rows else ("no scores",), [tuple(str(v) for v in r.values()) for r in rows])
 
 
 @cli.command()
@@ -193,18 +195,21 @@ def retrain(
     as_json: JsonFlag = False,
 ) -> None:
     """Train a candidate with what was known at the date; register it if it passes its gate."""
+    from lineage.events import EventListener
     from pipeline.home import open_home
     from pipeline.retrain import run_retrain
 
     settings = Settings.load()
     portfolio, engine = open_home(settings)
-    outcome = run_retrain(
-        settings, portfolio, engine, portfolio.model(model), as_of.date(), actor=_actor(), progress=_progress
-    )
+    with EventListener(settings, engine, progress) as listener:
+        outcome = run_retrain(
+            settings, portfolio, engine, portfolio.model(model), as_of.date(), actor=actor(), progress=progress,
+            listeners=[listener],
+        )  # fmt: skip
     if as_json:
-        _print_json(outcome.as_dict())
+        print_json(outcome.as_dict())
         return
-    _print_table(
+    print_table(
         ("check", "", "observed", "bound"),
         [(c.check, "✓ pass" if c.passed else "✕ fail", f"{c.observed:.4f}", c.bound) for c in outcome.checks],
     )
@@ -229,7 +234,7 @@ def promote(
     settings = Settings.load()
     portfolio, engine = open_home(settings)
     portfolio.model(name)
-    promote_version(settings, engine, Registry(settings), name, version, actor=_actor(), reason=reason)
+    promote_version(settings, engine, Registry(settings), name, version, actor=actor(), reason=reason)
     out.print(f"{name} version {version} is in production from now on")
 
 
@@ -240,13 +245,13 @@ def status(as_json: JsonFlag = False) -> None:
 
     report = status_report(Settings.load())
     if as_json:
-        _print_json(report)
+        print_json(report)
         return
     for key, value in report.items():
         shown = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
         if key == "models":
             shown = "; ".join(f"{m['name']} v{m['version']} {m['digest'][:12]}, {m['rows']:,} rows" for m in value)
-        out.print(f"{key.replace('_', ' '):19} {'–' if shown is None else _plain(str(shown))}")
+        out.print(f"{key.replace('_', ' '):19} {'–' if shown is None else plain(str(shown))}")
 
 
 @cli.command()
@@ -268,40 +273,9 @@ def demo(
     """The whole way with the synthetic lender: history, first models, seven nights, the portal."""
     from app.demo import run_demo
 
-    run_demo(Settings.load(), accounts, actor=_actor(), progress=_progress)
+    run_demo(Settings.load(), accounts, actor=actor(), progress=progress)
     if serve_portal:
         serve()
-
-
-def _actor() -> str:
-    return getpass.getuser()
-
-
-def _progress(line: str) -> None:
-    err.print(f"[dim]{datetime.now():%H:%M:%S}[/dim] {_plain(line)}")
-
-
-def _say_error(message: str, next_step: str) -> None:
-    err.print(f"[bold red]✕[/bold red] {_plain(message)}")
-    if next_step:
-        err.print(f"  [bold]next:[/bold] {_plain(next_step)}")
-
-
-def _plain(text: str) -> str:
-    return text.replace("[", r"\[")
-
-
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, default=str, indent=2, ensure_ascii=False))
-
-
-def _print_table(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
-    table = Table(box=None, pad_edge=False)
-    for column in columns:
-        table.add_column(column)
-    for row in rows:
-        table.add_row(*(_plain(cell) for cell in row))
-    out.print(table)
 
 
 def _log_traceback() -> Path:

@@ -7,6 +7,7 @@ from contextlib import closing
 from datetime import date, timedelta
 from time import monotonic
 
+from lineage.events import EventListener
 from pipeline import home, lake, synth
 from pipeline.config import Settings
 from pipeline.errors import ModelRefused
@@ -50,9 +51,11 @@ def run_demo(settings: Settings, accounts: int, *, actor: str, progress: Callabl
             promote(settings, engine, registry, spec.name, standing.model_version, actor=actor, reason=standing.reason)
             continue
         progress(f"training {spec.name}")
-        outcome = run_retrain(
-            settings, portfolio, engine, spec, eve, actor=actor, progress=progress, warehouse=warehouse
-        )
+        with EventListener(settings, engine, progress) as listener:
+            outcome = run_retrain(
+                settings, portfolio, engine, spec, eve, actor=actor, progress=progress, warehouse=warehouse,
+                listeners=[listener],
+            )  # fmt: skip
         if outcome.version is None:
             raise ModelRefused(
                 f"the first {spec.name} did not reach its floors: {outcome.outcome}",
@@ -69,14 +72,9 @@ def run_demo(settings: Settings, accounts: int, *, actor: str, progress: Callabl
         )
     for day in nights:
         progress(f"night {day}")
-        run_night(
-            settings,
-            portfolio,
-            engine,
-            day,
-            actor=actor,
-            extracts=settings.extracts_dir,
-            progress=progress,
-            warehouse=warehouse,
-        )
+        with EventListener(settings, engine, progress) as listener:
+            run_night(
+                settings, portfolio, engine, day, actor=actor, extracts=settings.extracts_dir, progress=progress,
+                warehouse=warehouse, listeners=[listener],
+            )  # fmt: skip
     progress(f"done in {monotonic() - started:.0f} s")

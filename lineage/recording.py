@@ -34,7 +34,7 @@ class RecordedModel:
     view: bool
     sql: str = field(repr=False)
     sha256: str
-    columns: Mapping[str, Mapping[str, Any]] = field(repr=False)
+    columns: Mapping[str, Mapping[str, Any]] = field(repr=False, compare=False)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,52 @@
+"""What every command prints with: text to a person, JSON to a program, progress and errors aside."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import sys
+from datetime import datetime
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 240)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+Day = Annotated[datetime, typer.Option(formats=["%Y-%m-%d"])]
+
+
+def actor() -> str:
+    """Who runs the command."""
+    return getpass.getuser()
+
+
+def progress(line: str) -> None:
+    err.print(f"[dim]{datetime.now():%H:%M:%S}[/dim] {plain(line)}")
+
+
+def say_error(message: str, next_step: str) -> None:
+    err.print(f"[bold red]✕[/bold red] {plain(message)}")
+    if next_step:
+        err.print(f"  [bold]next:[/bold] {plain(next_step)}")
+
+
+def plain(text: str) -> str:
+    """Text that rich prints as it is."""
+    return text.replace("[", r"\[")
+
+
+def print_json(value: Any) -> None:
+    print(json.dumps(value, default=str, indent=2, ensure_ascii=False))
+
+
+def print_table(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column)
+    for row in rows:
+        table.add_row(*(plain(cell) for cell in row))
+    out.print(table)
