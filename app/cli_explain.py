@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -79,8 +80,8 @@ def replay(
         else:
             verdict = "✓ equal bit for bit" if one.equal else f"✕ {len(one.differences)} values differ"
             out.print(
-                f"{one.recorded.subject} {subject} as of {as_of.date()}: {one.features} features and the score computed "
-                f"again from {one.rows} rows in {one.seconds:.2f} s: {verdict}"
+                f"{one.recorded.subject} {subject} as of {as_of.date()}: {one.features} features and the score "
+                f"computed again from {one.rows} rows in {one.seconds:.2f} s: {verdict}"
             )
             if not one.equal:
                 lines = [(d.name, _value(d.stored), _value(d.replayed)) for d in one.differences]
@@ -147,6 +148,34 @@ def why(
         print_json(found.as_dict())
     else:
         _print_why(found)
+
+
+@explain.command()
+def evidence(
+    subject: Subject,
+    as_of: Day,
+    out_file: Annotated[Path, typer.Option("--out", help="The zip to write; never overwritten.")],
+    personal_data: Annotated[bool, typer.Option(help="Leave personal data readable in the pack.")] = False,
+    kind: Kind = None,
+    run: RunId = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """One zip that answers for one score: report, facts, rows, SQL, model, and a verifier that runs anywhere."""
+    from lineage.evidence import write_pack
+    from lineage.trace import trace as trace_score
+    from pipeline.home import open_home
+
+    settings = Settings.load()
+    portfolio, engine = open_home(settings)
+    found = trace_score(settings, engine, portfolio, subject, as_of.date(), kind=kind, run_id=run)
+    pack = write_pack(settings, engine, portfolio, found, out_file, personal_data=personal_data)
+    if as_json:
+        print_json(vars(pack))
+        return
+    out.print(f"{pack.path}: {pack.files} files, manifest {pack.manifest_sha256[:12]}")
+    if pack.masked:
+        out.print(f"masked: {', '.join(pack.masked)} (--personal-data leaves them readable)")
+    out.print("next: unpack it anywhere and run python verify.py")
 
 
 def _print_trace(found: Trace, *, with_rows: bool) -> None:

@@ -21,7 +21,7 @@ from lineage.column_walk import IDENTITY
 from lineage.columns import cached_column_lineage
 from lineage.recording import RecordedModel, Recording, meta_of
 from lineage.rescore import SCORE_COLUMNS, Difference
-from lineage.sources import RowIds
+from lineage.sources import RowIds, SourceRows
 from lineage.subjects import resolved
 from pipeline import control, ledger
 from pipeline.config import Settings
@@ -120,7 +120,7 @@ class Proof:
 
 @dataclass(frozen=True)
 class Trace:
-    """A score and everything behind it. features: the largest contribution first."""
+    """A score and everything behind it. features: the largest contribution first; rows: all that the proof used."""
 
     recorded: Recording
     subject_id: int | str
@@ -129,6 +129,7 @@ class Trace:
     promotion: Promotion | None
     training: Mapping[str, Any] | None
     features: tuple[TracedFeature, ...]
+    rows: SourceRows = field(repr=False)
     proof: Proof
     notes: tuple[str, ...]
 
@@ -253,7 +254,7 @@ def _trace(
     features.sort(key=lambda f: (f.contribution is None, -abs(f.contribution or 0.0), f.name))
     return Trace(
         recorded, id_, score, parts.base, ledger.promotion_of(engine, recorded.scored), _training(engine, recorded),
-        tuple(features), proof, tuple(notes),
+        tuple(features), rows, proof, tuple(notes),
     )  # fmt: skip
 
 

@@ -1,0 +1,183 @@
+"""Verify an evidence pack: `python verify.py` inside the unpacked folder. Python alone is enough.
+
+1. Every file is, byte for byte, the one that was packed.
+2. The score comes out again: the model's trees over the features, in plain Python, give the stored log-odds to the bit.
+3. With DuckDB installed (`pip install duckdb`): the archived SQL over the source rows gives the features again.
+
+Exit code 0 when all that could be checked holds, 1 when something does not, each named.
+"""
+
+import csv
+import hashlib
+import json
+import math
+import struct
+import sys
+from decimal import Decimal, localcontext
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+OWN = {"manifest.json", "manifest.sha256"}
+
+
+def main():
+    problems = check_files()
+    if problems:
+        for problem in problems:
+            print(f"✕ {problem}")
+        print(f"NOT VERIFIED: {len(problems)} problems")
+        return 1
+    count = len(json.loads((HERE / "manifest.json").read_text(encoding="utf-8"))["files"])
+    print(f"✓ {count} files are those that were packed")
+    facts = json.loads((HERE / "facts.json").read_text(encoding="utf-8"))
+    problems = check_score(facts) + check_features(facts)
+    for problem in problems:
+        print(f"✕ {problem}")
+    print(f"NOT VERIFIED: {len(problems)} problems" if problems else "VERIFIED")
+    return 1 if problems else 0
+
+
+def check_files():
+    """What is missing, changed or added, by name."""
+    try:
+        manifest = (HERE / "manifest.json").read_bytes()
+        written = (HERE / "manifest.sha256").read_bytes()
+    except OSError as error:
+        return [f"{Path(error.filename).name} is missing"]
+    if written != (hashlib.sha256(manifest).hexdigest() + "\n").encode():
+        return ["manifest.json or manifest.sha256 has been changed: they do not belong together"]
+    listed = json.loads(manifest)["files"]
+    problems = []
+    for name, sha256 in listed.items():
+        path = HERE / name
+        if not path.is_file():
+            problems.append(f"{name} is missing")
+        elif hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
+            problems.append(f"{name} has been changed")
+    there = {p.relative_to(HERE).as_posix() for p in HERE.rglob("*") if p.is_file() and "__pycache__" not in p.parts}
+    problems += [f"{name} was not packed" for name in sorted(there - set(listed) - OWN)]
+    return problems
+
+
+def check_score(facts):
+    """The model's bytes are those of the digest, and its trees over the features give the stored score."""
+    content = (HERE / "model.lgb").read_bytes()
+    if hashlib.sha256(content).hexdigest() != facts["model"]["digest"]:
+        return ["model.lgb is not the model of the digest in facts.json"]
+    values = facts["model_inputs"]
+    masked = [name for name, value in values.items() if value == facts["mask"]]
+    if masked:
+        print(f"– score not computed: {len(masked)} of the model's inputs are personal data and masked")
+        return []
+    names, trees = parse(content.decode("utf-8"))
+    row = [float("nan") if values[n] is None else float(values[n]) for n in names]
+    raw = 0.0
+    for tree in trees:
+        raw += leaf(tree, row)
+    stored = facts["score"]
+    problems = []
+    if struct.pack("<d", raw) != struct.pack("<d", stored["log_odds"]):
+        problems.append(f"log-odds: {raw!r} computed, {stored['log_odds']!r} stored")
+    pd = probability(raw)
+    if abs(pd - stored["pd"]) > math.ulp(stored["pd"]):
+        problems.append(f"PD: {pd!r} computed, {stored['pd']!r} stored")
+    if not problems:
+        print(f"✓ the score comes out again: log-odds {raw!r} from {len(trees)} trees over {len(names)} features")
+    return problems
+
+
+def parse(text):
+    """Feature names and trees of a LightGBM model text."""
+    names, trees = [], []
+    for block in text.split("\n\n"):
+        fields = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+        if "feature_names" in fields:
+            names = fields["feature_names"].split()
+        if "leaf_value" in fields:
+            if int(fields.get("num_cat", 0)):
+                raise SystemExit("this verifier does not read categorical splits")
+            trees.append(
+                {
+                    "feature": [int(v) for v in fields.get("split_feature", "").split()],
+                    "threshold": [float(v) for v in fields.get("threshold", "").split()],
+                    "decision": [int(v) for v in fields.get("decision_type", "").split()],
+                    "left": [int(v) for v in fields.get("left_child", "").split()],
+                    "right": [int(v) for v in fields.get("right_child", "").split()],
+                    "value": [float(v) for v in fields["leaf_value"].split()],
+                }
+            )
+    return names, trees
+
+
+def leaf(tree, row):
+    """The value of the leaf a row falls into. Decision bits: 2 default left; from 4 up, what counts as missing."""
+    if not tree["feature"]:
+        return tree["value"][0]
+    node = 0
+    while node >= 0:
+        value = row[tree["feature"][node]]
+        missing_type = (tree["decision"][node] >> 2) & 3  # 0 none, 1 zero, 2 NaN
+        if math.isnan(value) and missing_type != 2:
+            value = 0.0
+        missing = math.isnan(value) if missing_type == 2 else missing_type == 1 and abs(value) <= 1e-35
+        left = bool(tree["decision"][node] & 2) if missing else value <= tree["threshold"][node]
+        node = tree["left"][node] if left else tree["right"][node]
+    return tree["value"][~node]
+
+
+def probability(raw):
+    """1 / (1 + exp(-x)), in 50 digits, rounded once."""
+    with localcontext() as context:
+        context.prec = 50
+        return float(1 / (1 + (-Decimal(raw)).exp()))
+
+
+def check_features(facts):
+    """The archived SQL over the source rows gives the stored features."""
+    if facts["masked"]:
+        print("– features not computed: personal data among the source rows is masked")
+        return []
+    try:
+        import duckdb
+    except ImportError:
+        print("– features not computed: DuckDB is not installed (pip install duckdb)")
+        return []
+    recipe = facts["rebuild"]
+    con = duckdb.connect()
+    con.execute("SET threads = 1; SET TimeZone = 'UTC'; ATTACH ':memory:' AS lake; CREATE SCHEMA lake.raw")
+    for table, columns in recipe["tables"].items():
+        spelled = ", ".join(f'"{c}" {kind}' for c, kind in columns.items())
+        con.execute(f'CREATE TABLE lake.raw."{table}" ({spelled})')
+        path = HERE / "rows" / f"{table}.csv"
+        if path.is_file():
+            with path.open(encoding="utf-8", newline="") as handle:
+                header, *rows = csv.reader(handle)
+            slots = ", ".join(f"CAST(? AS {columns[c]})" for c in header[1:])
+            for row in rows:  # the first column is the row's id in the lake
+                values = [None if v == "" else v for v in row[1:]]
+                con.execute(f'INSERT INTO lake.raw."{table}" VALUES ({slots})', values)
+    for model in recipe["models"]:
+        con.execute(f'CREATE SCHEMA IF NOT EXISTS lake."{model["schema"]}"')
+        sql = (HERE / "sql" / model["file"]).read_text(encoding="utf-8")
+        con.execute(f"CREATE {model['kind']} {model['relation']} AS {sql}")
+    found = con.execute(f"SELECT * FROM {recipe['models'][-1]['relation']}")
+    names = [c[0] for c in found.description]
+    row = found.fetchone()
+    if row is None:
+        return ["the source rows give no row of features"]
+    problems = []
+    computed = dict(zip(names, row, strict=False))
+    for name, stored in facts["feature_values"].items():
+        value = computed.get(name)
+        value = value if value is None or isinstance(value, (int, float)) else str(value)
+        if not (value is None and stored is None) and (
+            value is None or stored is None or struct.pack("<d", float(value)) != struct.pack("<d", float(stored))
+        ):
+            problems.append(f"feature {name}: {value!r} computed, {stored!r} stored")
+    if not problems:
+        print(f"✓ {len(facts['feature_values'])} features come out again from the source rows")
+    return problems
+
+
+if __name__ == "__main__":
+    sys.exit(main())
