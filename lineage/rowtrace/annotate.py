@@ -27,6 +27,7 @@ from sqlglot import exp
 
 from lineage.rowtrace import expressions as x
 from lineage.rowtrace import regroup
+from lineage.rowtrace.collapse import Collapse
 from lineage.rowtrace.demand import NONE, Ask, Built, Demand, Leaf, Names, key_constant
 from lineage.rowtrace.parsing import DIALECT, Refusal
 from lineage.rowtrace.pushdown import Place
@@ -77,10 +78,14 @@ class Annotator:
                 ctes.append(exp.CTE(this=body, alias=alias, materialized=copy.uses > 1))
                 ctes += reversed(self.extra)
                 self.extra = []
+        same = Collapse()
+        for cte in reversed(ctes):
+            same.define(cte.alias, cte.this)
+        merged = same.merge(root)
         text = root.sql(dialect=DIALECT)
         if ctes:
             text = f"WITH {', '.join(c.sql(dialect=DIALECT) for c in reversed(ctes))} {text}"
-        return Built(text, self.leaves, {ask: self.answer(ask) for ask in demand.asks})
+        return Built(text, self.leaves, {a: merged.get(self.answer(a), self.answer(a)) for a in demand.asks})
 
     def refuse(self, construct: str) -> None:
         if not self.loose:

@@ -32,6 +32,11 @@ _PASS_OVER_NULL = (
 )  # fmt: skip
 
 
+def is_list(name: str) -> bool:
+    """Whether a column of an annotated query is one that answers an ask."""
+    return _LIST.fullmatch(name) is not None
+
+
 def walk(node: exp.Expression) -> Iterator[exp.Expression]:
     """The node and what is under it, subqueries shown but not entered."""
     yield node
@@ -223,6 +228,6 @@ def columns_of(nodes: Iterable[exp.Expression], aliases: Iterable[str]) -> dict[
     used: dict[str, set[str]] = {a: set() for a in mine}
     for node in nodes:
         for found in node.find_all(exp.Column):
-            if found.table in mine and not _LIST.fullmatch(found.name):
+            if found.table in mine and not is_list(found.name):
                 used[found.table].add(found.name)
     return used
