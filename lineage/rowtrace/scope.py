@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from sqlglot import exp
 
 from lineage.rowtrace import expressions as x
-from lineage.rowtrace.demand import Ask, Demand, Names
+from lineage.rowtrace.demand import Ask, Demand
 from lineage.rowtrace.parsing import Refusal
 from lineage.rowtrace.pushdown import Place, reach, tied_by_full
 from lineage.rowtrace.resolve import Unique, outputs, sources_of
@@ -47,11 +47,15 @@ class Notes:
     def copy(self) -> Notes:
         return Notes(set(self.values), set(self.conditions))
 
-    def of(self, alias: str) -> tuple[Names, Names]:
-        values, conditions = (
-            frozenset(c for a, c in places if a == alias) for places in (self.values, self.conditions)
-        )
-        return values, conditions
+    def asks(self, aliases: Iterable[str], *, counted: bool) -> dict[str, Ask]:
+        """What is asked of each source then, by its alias."""
+        values: dict[str, set[str]] = {a: set() for a in aliases}
+        conditions: dict[str, set[str]] = {a: set() for a in values}
+        for found, places in ((values, self.values), (conditions, self.conditions - self.values)):
+            for alias, name in places:
+                if alias in found:
+                    found[alias].add(name)
+        return {a: Ask(frozenset(values[a]), frozenset(conditions[a]), counted) for a in values}
 
 
 @dataclass
@@ -112,6 +116,7 @@ class Scope:
         """Key columns that cannot be compared before the windows are computed."""
         self.matched: dict[tuple[int, bool], exp.Expression] = {}
         """(subquery of this SELECT, whether it is a conjunct) → its rows."""
+        self.placed: dict[int, tuple[exp.Expression, frozenset[Place]]] = {}
         self.partitions: exp.Join | None = None
         self.stages: list[exp.CTE] = []
 

@@ -9,6 +9,7 @@ from sqlglot import exp
 from lineage.rowtrace import expressions as x
 from lineage.rowtrace.demand import Ask, Demand
 from lineage.rowtrace.parsing import DIALECT
+from lineage.rowtrace.pushdown import Place
 from lineage.rowtrace.scope import Answer, Source
 from lineage.rowtrace.windows import WindowScope
 
@@ -90,16 +91,17 @@ class SelectAnnotator(WindowScope):
         correlated = {s.alias: s.node for s in kept if self._correlated(s.node)}
         always = [*where, *([self.partitions] if self.partitions is not None else [])]
         everything = [*columns, *always, *on.values(), *correlated.values()]
-        needed = x.columns_of([*everything, *(a.rows for a in answers)], self.sources)
+        needed = set[Place]().union(*map(self._places, everything))
         asks: dict[str, dict[Ask, None]] = {s.alias: {} for s in kept}
         for answer in answers:
-            for alias, ask in self._passed_on(answer, always, on, correlated).items():
+            needed |= self._pass_on(answer, always, on, correlated)
+            for alias, ask in answer.passed_on.items():
                 asks[alias][ask] = None
         outer = {**self.outer, **self.known}
         select = exp.Select()
         for s in kept:
             known = frozenset((c, k) for (a, c), k in self.known.items() if a == s.alias)
-            demand = Demand(frozenset(needed[s.alias]), tuple(asks[s.alias]), known)
+            demand = Demand(frozenset(c for a, c in needed if a == s.alias), tuple(asks[s.alias]), known)
             rebuilt = self.owner.source(s.node, demand, outer, s.alias)
             if s.join is None:
                 select = select.from_(rebuilt)
@@ -136,28 +138,38 @@ class SelectAnnotator(WindowScope):
             rows = exp.Case(ifs=[exp.If(this=present, true=rows)], default=x.concat(listed))
         return rows
 
-    def _passed_on(
+    def _places(self, node: exp.Expression) -> frozenset[Place]:
+        """Columns of the sources that an expression reads. Asked again of the same expressions for each answer."""
+        known = self.placed.get(id(node))
+        if known is None:
+            used = x.columns_of([node], self.sources)
+            known = self.placed[id(node)] = (node, frozenset((a, c) for a, names in used.items() for c in names))
+        return known[1]
+
+    def _pass_on(
         self,
         answer: Answer,
         always: list[exp.Expression],
         on: dict[str, exp.Expression],
         correlated: dict[str, exp.Expression],
-    ) -> dict[str, Ask]:
-        """What one ask asks of each source, by alias; its rows are then made to read the sources' answers to that."""
+    ) -> set[Place]:
+        """Settle what one ask asks of each source, and make its rows read the sources' answers; returns what is read.
+
+        What is needed to compute a row that is there is behind it as a condition.
+        """
         here = [*always, *(d[s.alias] for d in (on, correlated) for s in answer.kept if s.alias in d)]
-        needed = x.columns_of([*answer.columns, *here, answer.rows], self.sources)
-        found = {}
-        for s in answer.kept:
-            values, conditions = answer.notes.of(s.alias)
-            if not self.owner.feature:
-                values |= needed[s.alias]
-            found[s.alias] = Ask(values, (conditions | needed[s.alias]) - values, answer.counted and s.visible)
-        names = {a: self.owner.answer_of(self.sources[a].node, ask) for a, ask in found.items()}
+        needed = set[Place]().union(*map(self._places, (*answer.columns, *here, answer.rows)))
+        if self.owner.feature:
+            answer.notes.conditions |= needed
+        else:
+            answer.notes.values |= needed
+        answer.passed_on = answer.notes.asks([s.alias for s in answer.kept if s.visible], counted=answer.counted)
+        answer.passed_on |= answer.notes.asks([s.alias for s in answer.kept if not s.visible], counted=False)
+        names = {a: self.owner.answer_of(self.sources[a].node, ask) for a, ask in answer.passed_on.items()}
         for c in answer.rows.find_all(exp.Column):
             if c.name == x.ROWS and c.table in names:
                 c.set("this", exp.to_identifier(names[c.table], quoted=True))
-        answer.passed_on = found
-        return found
+        return needed
 
     def _distinct_pieces(self, pieces: list[exp.Expression]) -> list[exp.Expression]:
         found: dict[str, exp.Expression] = {}
@@ -168,12 +180,13 @@ class SelectAnnotator(WindowScope):
     def _kept_sources(self, answer: Answer, where: list[exp.Expression]) -> list[Source]:
         """For one feature, a LEFT JOIN that nothing reads is left out, if it cannot change how often a row comes."""
         kept = list(self.sources.values())
-        columns, pieces = answer.columns, answer.pieces
-        noted = {alias for alias, _ in answer.notes.values | answer.notes.conditions}
         if not self.owner.feature:
             return kept
+        read = {alias for alias, _ in answer.notes.values | answer.notes.conditions}
+        read |= {a for e in (*answer.columns, *where) for a, _ in self._places(e)}
+        read |= {c.table for p in answer.pieces for c in p.find_all(exp.Column)}
         for source in reversed(list(self.sources.values())):
-            if (
+            if source.alias in read or (
                 source.join is None
                 or source.join.side != "LEFT"
                 or source.join.method
@@ -183,10 +196,7 @@ class SelectAnnotator(WindowScope):
             if isinstance(source.node, exp.Lateral | exp.Unnest):
                 continue
             others = [s.join.args["on"] for s in kept if s is not source and s.join and s.join.args.get("on")]
-            used = x.columns_of([*columns, *where, *pieces, *others, *(s.node for s in kept)], [source.alias])
-            if used[source.alias] or source.alias in noted:
-                continue
-            if any(x.column(source.alias, x.ROWS) == c for p in pieces for c in p.find_all(exp.Column)):
+            if any(alias == source.alias for e in (*others, *(s.node for s in kept)) for alias, _ in self._places(e)):
                 continue
             keys = frozenset(
                 side.name
