@@ -1,24 +1,22 @@
-"""Which rows of the base tables are behind an output row of a query: ``contributing_rows``."""
+"""Which rows of the base tables are behind an output row of a query, or behind each of its columns."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
-from functools import lru_cache
 from uuid import UUID
 
 import duckdb
 
-from lineage.rowtrace.annotate import Annotator
-from lineage.rowtrace.catalog import BaseTable, Facts, gather
-from lineage.rowtrace.demand import Ask, Built, Demand, key_constant
-from lineage.rowtrace.expressions import FRAME_TIE, SHIFT, TIE
-from lineage.rowtrace.parsing import Refusal, parse
-from lineage.rowtrace.resolve import Resolved, outputs, resolve
+from lineage.rowtrace.catalog import BaseTable, gather
+from lineage.rowtrace.demand import key_constant
+from lineage.rowtrace.expressions import FRAME_TIE, TIE
+from lineage.rowtrace.parsing import Refusal
+from lineage.rowtrace.plans import Plan, kept_plan, make_plan, resolved_query
+from lineage.rowtrace.resolve import outputs
 from pipeline.errors import NotFound, ScoretraceError
 from pipeline.sql import ident, literal
 
@@ -129,10 +127,10 @@ def _traced(
     facts = gather(con, sql)
     if facts.refused:
         raise Refusal(facts.refused[0][1])
-    known = outputs(_resolved(sql, facts).root)
+    known = outputs(resolved_query(sql, facts).root)
     key = {_output(name, known, sql, con): value for name, value in key.items()}
     asked = tuple(_output(f, known, sql, con) for f in features) if features is not None else None
-    plan = _plan(sql, tuple(key), tuple(v is None for v in key.values()), asked, facts)
+    plan = kept_plan(sql, tuple(key), tuple(v is None for v in key.values()), asked, facts)
     values = _values(plan, sql, key, con)
     try:
         found = con.execute(_filled(plan.sql, values)).fetchall()
@@ -148,70 +146,6 @@ def _traced(
     return [{table: list(ids) for table, ids in lists[number].items()} for number in plan.numbers]
 
 
-@dataclass
-class _Plan:
-    sql: str
-    tables: list[str]
-    outputs: list[str]
-    types: list[str | None]
-    """Per key column its type; None until DuckDB is asked for it."""
-    numbers: list[int]
-    """Per feature the number that its rows come under."""
-    built: Built = field(repr=False)
-
-
-@lru_cache(maxsize=128)
-def _plan(
-    sql: str, names: tuple[str, ...], nulls: tuple[bool, ...], features: tuple[str, ...] | None, facts: Facts
-) -> _Plan:
-    return _make_plan(sql, names, nulls, features, facts, loose=False)
-
-
-@lru_cache(maxsize=64)
-def _resolved(sql: str, facts: Facts) -> Resolved:
-    return resolve(parse(sql), facts)
-
-
-def _make_plan(
-    sql: str,
-    names: tuple[str, ...],
-    nulls: tuple[bool, ...],
-    features: tuple[str, ...] | None,
-    facts: Facts,
-    *,
-    loose: bool,
-) -> _Plan:
-    """The annotated query of one text, for any values of its key. Raises Refusal or NotFound."""
-    resolved = _resolved(sql, facts)
-    known = outputs(resolved.root)
-    missing = frozenset(i for i, is_null in enumerate(nulls) if is_null)
-    if features is None:
-        wanted = [Ask(frozenset(known))]
-    else:
-        wanted = [Ask(frozenset({f}), frozenset(names) - {f}) for f in features]
-    annotator = Annotator(resolved, feature=features is not None, nulls=missing, loose=loose)
-    demand = Demand(frozenset(names), tuple(dict.fromkeys(wanted)), frozenset((c, i) for i, c in enumerate(names)))
-    built = annotator.build(demand)
-    filters = [f"{ident(c)} IS NULL" if nulls[i] else f"{ident(c)} = {key_constant(i)}" for i, c in enumerate(names)]
-    where = f"WHERE {' AND '.join(filters)}" if filters else ""
-    lists = list(dict.fromkeys(built.lists.values()))
-    text = f"""
-        SELECT number, CASE WHEN row < 0 THEN row::INTEGER ELSE (row // {SHIFT})::INTEGER END AS base,
-            list_sort(list(DISTINCT (row % {SHIFT})::BIGINT)) AS ids
-        FROM (
-            SELECT number, unnest(rows) AS row
-            FROM (
-                SELECT unnest(range({len(lists)})) AS number, unnest([{", ".join(map(ident, lists))}]) AS rows
-                FROM ({built.sql}) AS result {where}
-            )
-        )
-        WHERE row IS NOT NULL
-        GROUP BY number, base"""
-    kinds = [annotator.shapes.output_type(resolved.root, c) for c in names]
-    numbers = [lists.index(built.lists[ask]) for ask in wanted]
-    return _Plan(text, [resolved.written[t] for t in resolved.tables], known, kinds, numbers, built)
-
-
 def _output(name: str, known: list[str], sql: str, con: duckdb.DuckDBPyConnection) -> str:
     """The resolved query's name of an output column; one without an alias is called as DuckDB calls it."""
     if name.lower() in known:
@@ -225,7 +159,7 @@ def _output(name: str, known: list[str], sql: str, con: duckdb.DuckDBPyConnectio
     )
 
 
-def _values(plan: _Plan, sql: str, key: Mapping[str, object], con: duckdb.DuckDBPyConnection) -> list[str]:
+def _values(plan: Plan, sql: str, key: Mapping[str, object], con: duckdb.DuckDBPyConnection) -> list[str]:
     """The key's values as SQL, of the output columns' own types."""
     if any(kind is None for kind in plan.types):
         described = con.execute(f"DESCRIBE {sql.strip().rstrip(';')}").fetchall()
@@ -290,11 +224,11 @@ def _refused(construct: str, sql: str, key: Mapping[str, object], con: duckdb.Du
         return Refused(construct)
     wanted: list[tuple[str, BaseTable, str]]
     try:
-        known = outputs(_resolved(sql, facts).root)
+        known = outputs(resolved_query(sql, facts).root)
         with suppress(NotFound):
             key = {_output(name, known, sql, con): value for name, value in key.items()}
-        plan = _make_plan(sql, tuple(key), tuple(v is None for v in key.values()), None, facts, loose=True)
-        resolved = _resolved(sql, facts)
+        plan = make_plan(sql, tuple(key), tuple(v is None for v in key.values()), None, facts, loose=True)
+        resolved = resolved_query(sql, facts)
         values = _values(plan, sql, key, con)
         tables = list(resolved.tables.values())
         wanted = []

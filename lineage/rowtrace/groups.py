@@ -5,11 +5,11 @@ from __future__ import annotations
 from sqlglot import exp
 
 from lineage.rowtrace import expressions as x
+from lineage.rowtrace.answers import Answer
 from lineage.rowtrace.demand import Ask
 from lineage.rowtrace.parsing import DIALECT
 from lineage.rowtrace.pushdown import Place
 from lineage.rowtrace.reading import ReadingScope
-from lineage.rowtrace.scope import Answer
 
 
 class GroupScope(ReadingScope):

@@ -7,10 +7,10 @@ from dataclasses import replace
 from sqlglot import exp
 
 from lineage.rowtrace import expressions as x
+from lineage.rowtrace.answers import Answer, Source
 from lineage.rowtrace.demand import Ask, Demand
 from lineage.rowtrace.parsing import DIALECT
 from lineage.rowtrace.pushdown import Place
-from lineage.rowtrace.scope import Answer, Source
 from lineage.rowtrace.windows import WindowScope
 
 

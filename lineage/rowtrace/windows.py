@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from sqlglot import exp
 
 from lineage.rowtrace import expressions as x
+from lineage.rowtrace.answers import Answer
 from lineage.rowtrace.groups import GroupScope
 from lineage.rowtrace.parsing import DIALECT
 from lineage.rowtrace.pushdown import Place
-from lineage.rowtrace.scope import Answer
 
 
 @dataclass(frozen=True)
