@@ -22,7 +22,8 @@ h1 { font-size: 1.6rem; margin: 0 0 .3rem } h2 { font-size: 1.15rem; margin: 2.2
 .answer { display: flex; gap: 2.5rem; margin: 1rem 0; flex-wrap: wrap } .answer b { display: block; font-size: 1.5rem }
 table { border-collapse: collapse; width: 100%; font-size: .86rem; font-variant-numeric: tabular-nums; margin: .5rem 0 }
 th { text-align: left; font-weight: 600; border-bottom: 1px solid #1a1f24; padding: .2rem .5rem .2rem 0;
-     vertical-align: bottom } td { border-bottom: 1px solid #e8ecf0; padding: .22rem .5rem .22rem 0; vertical-align: top }
+     vertical-align: bottom }
+td { border-bottom: 1px solid #e8ecf0; padding: .22rem .5rem .22rem 0; vertical-align: top }
 td.n, th.n { text-align: right } code { font: .85em/1.4 ui-monospace, Menlo, Consolas, monospace; word-break: break-all }
 .scroll { overflow-x: auto } .bar { display: inline-block; height: .7em; vertical-align: baseline }
 .up { background: #b5442e } .down { background: #2b6ca3 } .ok { color: #1b6e3c } .stop { color: #a4262c }

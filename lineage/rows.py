@@ -1,23 +1,22 @@
-"""Which rows of the base tables are behind an output row of a query: ``contributing_rows``."""
+"""Which rows of the base tables are behind an output row of a query, or behind each of its columns."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
-from functools import lru_cache
 from uuid import UUID
 
 import duckdb
 
-from lineage.rowtrace.annotate import Annotator
-from lineage.rowtrace.catalog import BaseTable, Facts, gather
-from lineage.rowtrace.demand import Built, Demand, key_constant
-from lineage.rowtrace.expressions import FRAME_TIE, ROWS, SHIFT, TIE
-from lineage.rowtrace.parsing import Refusal, parse
-from lineage.rowtrace.resolve import Resolved, outputs, resolve
+from lineage.rowtrace.catalog import BaseTable, gather
+from lineage.rowtrace.demand import key_constant
+from lineage.rowtrace.expressions import FRAME_TIE, TIE
+from lineage.rowtrace.parsing import Refusal
+from lineage.rowtrace.plans import Plan, kept_plan, make_plan, resolved_query
+from lineage.rowtrace.resolve import outputs
 from pipeline.errors import NotFound, ScoretraceError
 from pipeline.sql import ident, literal
 
@@ -99,76 +98,52 @@ def contributing_rows(
     follows the size of the account and not of the tables wherever the key is a grouping, partition or join column.
     """
     try:
-        facts = gather(con, sql)
-        if facts.refused:
-            raise Refusal(facts.refused[0][1])
-        known = outputs(_resolved(sql, facts).root)
-        key = {_output(name, known, sql, con): value for name, value in key.items()}
-        asked = _output(feature, known, sql, con) if feature is not None else None
-        plan = _plan(sql, tuple(key), tuple(v is None for v in key.values()), asked, facts)
+        return _traced(sql, key, con, None if feature is None else (feature,))[0]
     except Refusal as refusal:
         raise _refused(refusal.construct, sql, key, con) from refusal
+
+
+def contributing_rows_by_column(
+    sql: str, key: Mapping[str, object], con: duckdb.DuckDBPyConnection, columns: Iterable[str]
+) -> dict[str, dict[str, list[int]]]:
+    """For each of ``columns`` what ``contributing_rows`` gives for it as ``feature``, in one query over the tables.
+
+    Raises what the first of the columns that has an error raises alone. Where an error comes up, the columns are asked
+    one by one, so that what stands in the way of one column is not said of another.
+    """
+    wanted = tuple(dict.fromkeys(columns))
+    if not wanted:
+        return {}
+    try:
+        return dict(zip(wanted, _traced(sql, key, con, wanted), strict=True))
+    except Refusal:
+        return {column: contributing_rows(sql, key, con, feature=column) for column in wanted}
+
+
+def _traced(
+    sql: str, key: Mapping[str, object], con: duckdb.DuckDBPyConnection, features: tuple[str, ...] | None
+) -> list[dict[str, list[int]]]:
+    """The rows behind each feature, or behind the whole output row. Raises Refusal for what is not exact."""
+    facts = gather(con, sql)
+    if facts.refused:
+        raise Refusal(facts.refused[0][1])
+    known = outputs(resolved_query(sql, facts).root)
+    key = {_output(name, known, sql, con): value for name, value in key.items()}
+    asked = tuple(_output(f, known, sql, con) for f in features) if features is not None else None
+    plan = kept_plan(sql, tuple(key), tuple(v is None for v in key.values()), asked, facts)
     values = _values(plan, sql, key, con)
     try:
         found = con.execute(_filled(plan.sql, values)).fetchall()
     except duckdb.Error as error:
         _require_query(sql, con)
         line = str(error).splitlines()[0]
-        raise _refused(f"a combination that DuckDB cannot annotate ({line})", sql, key, con) from error
-    rows: dict[str, list[int]] = {name: [] for name in plan.tables}
-    for table, ids in found:
+        raise Refusal(f"a combination that DuckDB cannot annotate ({line})") from error
+    lists: list[dict[str, list[int]]] = [{name: [] for name in plan.tables} for _ in plan.built.lists]
+    for number, table, ids in found:
         if table < 0:
-            raise _refused(_TIES[table], sql, key, con)
-        rows[plan.tables[table]] = ids
-    return rows
-
-
-@dataclass
-class _Plan:
-    sql: str
-    tables: list[str]
-    outputs: list[str]
-    types: list[str | None]
-    """Per key column its type; None until DuckDB is asked for it."""
-    built: Built = field(repr=False)
-
-
-@lru_cache(maxsize=128)
-def _plan(sql: str, names: tuple[str, ...], nulls: tuple[bool, ...], feature: str | None, facts: Facts) -> _Plan:
-    return _make_plan(sql, names, nulls, feature, facts, loose=False)
-
-
-@lru_cache(maxsize=64)
-def _resolved(sql: str, facts: Facts) -> Resolved:
-    return resolve(parse(sql), facts)
-
-
-def _make_plan(
-    sql: str, names: tuple[str, ...], nulls: tuple[bool, ...], feature: str | None, facts: Facts, *, loose: bool
-) -> _Plan:
-    """The annotated query of one text, for any values of its key. Raises Refusal or NotFound."""
-    resolved = _resolved(sql, facts)
-    known = outputs(resolved.root)
-    missing = frozenset(i for i, is_null in enumerate(nulls) if is_null)
-    annotator = Annotator(resolved, feature=feature is not None, nulls=missing, loose=loose)
-    built = annotator.build(
-        Demand(
-            columns=frozenset(names),
-            values=frozenset(known) if feature is None else frozenset({feature}),
-            conditions=frozenset() if feature is None else frozenset(names),
-            known=frozenset((c, i) for i, c in enumerate(names)),
-        )
-    )
-    filters = [f"{ident(c)} IS NULL" if nulls[i] else f"{ident(c)} = {key_constant(i)}" for i, c in enumerate(names)]
-    where = f"WHERE {' AND '.join(filters)}" if filters else ""
-    text = f"""
-        SELECT CASE WHEN row < 0 THEN row::INTEGER ELSE (row // {SHIFT})::INTEGER END AS base,
-            list_sort(list(DISTINCT (row % {SHIFT})::BIGINT)) AS ids
-        FROM (SELECT unnest({ident(ROWS)}) AS row FROM ({built.sql}) AS result {where})
-        WHERE row IS NOT NULL
-        GROUP BY base"""
-    kinds = [annotator.shapes.output_type(resolved.root, c) for c in names]
-    return _Plan(text, [resolved.written[t] for t in resolved.tables], known, kinds, built)
+            raise Refusal(_TIES[table])
+        lists[number][plan.tables[table]] = ids
+    return [{table: list(ids) for table, ids in lists[number].items()} for number in plan.numbers]
 
 
 def _output(name: str, known: list[str], sql: str, con: duckdb.DuckDBPyConnection) -> str:
@@ -184,7 +159,7 @@ def _output(name: str, known: list[str], sql: str, con: duckdb.DuckDBPyConnectio
     )
 
 
-def _values(plan: _Plan, sql: str, key: Mapping[str, object], con: duckdb.DuckDBPyConnection) -> list[str]:
+def _values(plan: Plan, sql: str, key: Mapping[str, object], con: duckdb.DuckDBPyConnection) -> list[str]:
     """The key's values as SQL, of the output columns' own types."""
     if any(kind is None for kind in plan.types):
         described = con.execute(f"DESCRIBE {sql.strip().rstrip(';')}").fetchall()
@@ -249,8 +224,11 @@ def _refused(construct: str, sql: str, key: Mapping[str, object], con: duckdb.Du
         return Refused(construct)
     wanted: list[tuple[str, BaseTable, str]]
     try:
-        plan = _make_plan(sql, tuple(key), tuple(v is None for v in key.values()), None, facts, loose=True)
-        resolved = _resolved(sql, facts)
+        known = outputs(resolved_query(sql, facts).root)
+        with suppress(NotFound):
+            key = {_output(name, known, sql, con): value for name, value in key.items()}
+        plan = make_plan(sql, tuple(key), tuple(v is None for v in key.values()), None, facts, loose=True)
+        resolved = resolved_query(sql, facts)
         values = _values(plan, sql, key, con)
         tables = list(resolved.tables.values())
         wanted = []
@@ -278,10 +256,3 @@ def _refused(construct: str, sql: str, key: Mapping[str, object], con: duckdb.Du
 def _count(con: duckdb.DuckDBPyConnection, place: str) -> int:
     row = con.execute(f"SELECT count(*) FROM {place}").fetchone()
     return int(row[0]) if row else 0
-
-
-def contributing_rows_by_column(
-    sql: str, key: Mapping[str, object], con: duckdb.DuckDBPyConnection, columns: Sequence[str]
-) -> dict[str, dict[str, list[int]]]:
-    """``contributing_rows`` with each of the columns as ``feature``."""
-    return {column: contributing_rows(sql, key, con, feature=column) for column in columns}

@@ -1,8 +1,8 @@
 """The annotation: rewrite a resolved query so that each row carries the base rows behind it.
 
 Every relation is rebuilt top-down from a ``Demand``: which of its columns must be computed, whose rows are asked for,
-and which columns are known to equal the key. The rebuilt relation has the demanded columns and one more, ``__rows``,
-a list of base rows:
+and which columns are known to equal the key. The rebuilt relation has the demanded columns and for each *ask* one more
+(``__rows…``), a list of base rows:
 
 - a base table gives each row its own row id;
 - a join concatenates; a semi join, EXISTS, IN and a scalar subquery add the rows that match; an anti join, NOT EXISTS
@@ -14,20 +14,21 @@ For one feature the same is done with less: left joins that the feature does not
 only the rows its own FILTER or CASE lets through (all of the group, if it lets none through: "none" is a statement
 about all of them), and a CASE or COALESCE over joined sources takes the branch that the row took.
 
-A CTE or view is built once for each different demand on it and materialized when read twice, so that 25 joins on one
-model read the base tables once.
+A CTE or view is built once for all that is asked of it and materialized when read twice, so that 25 joins on one
+model read the base tables once. Many features are many asks of the same query.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from sqlglot import exp
 
 from lineage.rowtrace import expressions as x
 from lineage.rowtrace import regroup
-from lineage.rowtrace.demand import Built, Demand, Leaf, key_constant
+from lineage.rowtrace.collapse import Collapse
+from lineage.rowtrace.demand import NONE, Ask, Built, Demand, Leaf, Names, key_constant
 from lineage.rowtrace.parsing import DIALECT, Refusal
 from lineage.rowtrace.pushdown import Place
 from lineage.rowtrace.resolve import Resolved, canonical
@@ -47,7 +48,7 @@ class _Copy:
 class Annotator:
     """Builds one annotated query.
 
-    feature: narrow to the demanded values. nulls: the key constants that are NULL.
+    feature: narrow to the values asked for; without it there is one ask only. nulls: the key constants that are NULL.
     loose: do not stop at a construct that cannot be exact; only the leaves are then of use, as a superset.
     """
 
@@ -61,10 +62,11 @@ class Annotator:
         self.copies: dict[str, dict[object, _Copy]] = {}
         self.extra: list[exp.CTE] = []
         self.leaves: list[Leaf] = []
+        self.lists: dict[Ask, str] = {}
         self.counter = 0
 
     def build(self, demand: Demand) -> Built:
-        """The whole query: ``SELECT demanded columns, __rows``, with the definitions it needs before it."""
+        """The whole query: the demanded columns and a list for each ask, with the definitions it needs before it."""
         root = self.query(self.resolved.root, demand, {})
         ctes: list[exp.CTE] = list(reversed(self.extra))
         self.extra = []
@@ -76,10 +78,14 @@ class Annotator:
                 ctes.append(exp.CTE(this=body, alias=alias, materialized=copy.uses > 1))
                 ctes += reversed(self.extra)
                 self.extra = []
+        same = Collapse()
+        for cte in reversed(ctes):
+            same.define(cte.alias, cte.this)
+        merged = same.merge(root)
         text = root.sql(dialect=DIALECT)
         if ctes:
             text = f"WITH {', '.join(c.sql(dialect=DIALECT) for c in reversed(ctes))} {text}"
-        return Built(text, self.leaves)
+        return Built(text, self.leaves, {a: merged.get(self.answer(a), self.answer(a)) for a in demand.asks})
 
     def refuse(self, construct: str) -> None:
         if not self.loose:
@@ -88,6 +94,17 @@ class Annotator:
     def fresh(self, letter: str) -> str:
         self.counter += 1
         return f"_{letter}{self.counter}"
+
+    def answer(self, ask: Ask) -> str:
+        """The list column that answers an ask, under the same name in every relation."""
+        if not self.feature:  # what is asked of a definition is then known only when its last reader has been built
+            return x.ROWS
+        return self.lists.setdefault(ask, f"{x.ROWS}{len(self.lists) + 1}")
+
+    def answer_of(self, node: exp.Expression, ask: Ask) -> str:
+        """The same for a FROM item: a base table has one answer to all."""
+        table = isinstance(node, exp.Table) and not (node.name in self.resolved.definitions and not node.db)
+        return x.ROWS if table else self.answer(ask)
 
     # relations
 
@@ -109,7 +126,7 @@ class Annotator:
         raise Refusal(type(node).__name__.upper())
 
     def source(self, node: exp.Expression, demand: Demand, outer: Mapping[Place, int], alias: str) -> exp.Expression:
-        """A FROM item rebuilt under ``alias``. One with base rows behind it has the column ``__rows``."""
+        """A FROM item rebuilt under ``alias``. One with base rows behind it has the lists asked for."""
         if node.args.get("sample"):
             self.refuse("sampling (TABLESAMPLE)")
         if isinstance(node, exp.Table) and isinstance(node.this, exp.Identifier):
@@ -128,7 +145,7 @@ class Annotator:
         return _renamed(node, alias)
 
     def has_rows(self, node: exp.Expression) -> bool:
-        """Whether a FROM item, once rebuilt, has the column ``__rows``."""
+        """Whether a FROM item, once rebuilt, has lists of rows."""
         if isinstance(node, exp.Table):
             return isinstance(node.this, exp.Identifier)
         if isinstance(node, exp.Lateral):
@@ -136,19 +153,15 @@ class Annotator:
         return isinstance(node, exp.Subquery) and not isinstance(node.this, exp.Values)
 
     def _reference(self, name: str, demand: Demand, alias: str) -> exp.Expression:
-        kind: tuple[object, ...] = (demand.known, demand.counted)
-        if self.feature:
-            kind += (demand.values, demand.conditions)
+        kind = (demand.known, None if self.feature else demand.asks[0].counted)
         copies = self.copies.setdefault(name, {})
         copy = copies.get(kind)
         if copy is None:
             copy = copies[kind] = _Copy(f"{name}_{self.fresh('c')}", demand)
-        copy.demand = replace(
-            copy.demand,
-            columns=copy.demand.columns | demand.columns,
-            values=copy.demand.values | demand.values,
-            conditions=copy.demand.conditions | demand.conditions,
-        )
+        asks = tuple(dict.fromkeys((*copy.demand.asks, *demand.asks)))
+        if not self.feature:
+            asks = (replace(asks[0], values=_all(a.values for a in asks), conditions=_all(a.conditions for a in asks)),)
+        copy.demand = replace(copy.demand, columns=copy.demand.columns | demand.columns, asks=asks)
         copy.uses += 1
         return exp.Table(
             this=exp.to_identifier(copy.name, quoted=True),
@@ -178,6 +191,10 @@ class Annotator:
         if constant in self.nulls:
             return exp.Is(this=value, expression=exp.Null())
         return exp.EQ(this=value, expression=exp.Var(this=key_constant(constant)))
+
+
+def _all(names: Iterable[Names]) -> Names:
+    return NONE.union(*names)
 
 
 def _name(node: exp.Table) -> str:

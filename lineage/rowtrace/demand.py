@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 Names = frozenset[str]
@@ -9,19 +10,38 @@ NONE: Names = frozenset()
 
 
 @dataclass(frozen=True)
+class Ask:
+    """One question to a relation: whose rows? Each is answered by a list column of its own.
+
+    The answer follows from the ask alone: what else is asked of the same relation does not change it.
+    """
+
+    values: Names = NONE
+    """Columns whose rows are asked for."""
+    conditions: Names = NONE
+    """Whose rows are asked for because a condition reads them: a group's key then adds nothing to its aggregates."""
+    counted: bool = False
+    """Whether the reader's result depends on how often a row comes."""
+
+    @property
+    def columns(self) -> Names:
+        return self.values | self.conditions
+
+
+@dataclass(frozen=True)
 class Demand:
-    """What a reader wants of a relation."""
+    """What the readers want of a relation."""
 
     columns: Names = NONE
     """To be computed."""
-    values: Names = NONE
-    """Whose rows are asked for."""
-    conditions: Names = NONE
-    """Whose rows are asked for because a condition reads them: a group's key then adds nothing to its aggregates."""
+    asks: tuple[Ask, ...] = (Ask(),)
+    """Each once."""
     known: frozenset[tuple[str, int]] = frozenset()
     """(column, key constant): only rows where they are equal will be looked at."""
-    counted: bool = False
-    """Whether the reader's result depends on how often a row comes."""
+
+    def each(self, change: Callable[[Ask], Ask]) -> tuple[Ask, ...]:
+        """The asks that these become one level below."""
+        return tuple(dict.fromkeys(change(ask) for ask in self.asks))
 
 
 @dataclass(frozen=True)
@@ -38,6 +58,8 @@ class Built:
 
     sql: str
     leaves: list[Leaf] = field(default_factory=list)
+    lists: dict[Ask, str] = field(default_factory=dict)
+    """Ask → the column that answers it."""
 
 
 def key_constant(index: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -10,7 +11,9 @@ from sqlglot import exp
 from lineage.rowtrace.parsing import DIALECT
 
 ROWS = "__rows"
-"""The column that an annotated query has besides its own: HUGEINT[], see ``code``."""
+"""The column that an annotated query has besides its own: HUGEINT[], see ``code``. Of a base table, and of a source
+whose answer is still to be named; where many questions are answered, a number follows."""
+_LIST = re.compile(rf"{ROWS}\d*")
 SHIFT = 1 << 64
 TIE = -1
 """In a list of rows: this row is here only because a LIMIT had to choose between equals."""
@@ -27,6 +30,11 @@ _PASS_OVER_NULL = (
     exp.Sum, exp.Count, exp.Min, exp.Max, exp.Avg, exp.AnyValue, exp.Stddev, exp.StddevPop, exp.StddevSamp,
     exp.Variance, exp.VariancePop, exp.Median, exp.GroupConcat, exp.LogicalAnd, exp.LogicalOr, exp.CountIf,
 )  # fmt: skip
+
+
+def is_list(name: str) -> bool:
+    """Whether a column of an annotated query is one that answers an ask."""
+    return _LIST.fullmatch(name) is not None
 
 
 def walk(node: exp.Expression) -> Iterator[exp.Expression]:
@@ -201,6 +209,15 @@ def call(name: str, *arguments: exp.Expression) -> exp.Expression:
     return exp.Anonymous(this=name, expressions=list(arguments))
 
 
+def moved(node: exp.Expression, alias: str, to: str) -> exp.Expression:
+    """The expression over another reading of the same relation."""
+    copy = node.copy()
+    for c in copy.find_all(exp.Column):
+        if c.table == alias:
+            c.set("table", exp.to_identifier(to, quoted=True))
+    return copy
+
+
 def derived(query: exp.Expression, alias: str) -> exp.Subquery:
     return exp.Subquery(this=query, alias=exp.TableAlias(this=exp.to_identifier(alias, quoted=True)))
 
@@ -211,6 +228,6 @@ def columns_of(nodes: Iterable[exp.Expression], aliases: Iterable[str]) -> dict[
     used: dict[str, set[str]] = {a: set() for a in mine}
     for node in nodes:
         for found in node.find_all(exp.Column):
-            if found.table in mine and found.name != ROWS:
+            if found.table in mine and not is_list(found.name):
                 used[found.table].add(found.name)
     return used

@@ -7,7 +7,7 @@ from itertools import pairwise
 from sqlglot import exp
 
 from lineage.rowtrace import expressions as x
-from lineage.rowtrace.demand import Demand
+from lineage.rowtrace.demand import Ask, Demand
 from lineage.rowtrace.resolve import outputs
 from lineage.rowtrace.scope import Scope
 
@@ -40,8 +40,7 @@ class ReadingScope(Scope):
     def _note(self, node: exp.Expression, *, condition: bool) -> None:
         for c in node.find_all(exp.Column):
             if c.table in self.sources:
-                source = self.sources[c.table]
-                (source.conditions if condition else source.values).add(c.name)
+                (self.notes.conditions if condition else self.notes.values).add((c.table, c.name))
 
     def _rows_of(self, node: exp.Expression, *, condition: bool, conjunct: bool = False) -> list[exp.Expression]:
         """Note what an expression reads; returns the pieces it adds besides the sources that are behind every row."""
@@ -51,7 +50,7 @@ class ReadingScope(Scope):
             if node.table not in self.sources:
                 return []
             source = self.sources[node.table]
-            (source.conditions if condition else source.values).add(node.name)
+            (self.notes.conditions if condition else self.notes.values).add((node.table, node.name))
             optional = source.optional and self.owner.feature and self.owner.has_rows(source.node)
             return [x.column(source.alias, x.ROWS)] if optional else []
         if self.owner.feature and isinstance(node, exp.Case | exp.If | exp.Coalesce):
@@ -101,8 +100,17 @@ class ReadingScope(Scope):
         return pieces
 
     def _subquery_pieces(self, query: exp.Expression, *, conjunct: bool) -> list[exp.Expression]:
-        """The rows of a subquery: those that match for EXISTS, IN and ANY, all of them for a value or ALL."""
+        """The rows of a subquery: those that match for EXISTS, IN and ANY, all of them for a value or ALL.
+
+        Rebuilt once, though several asks may need it: they all ask the same of it.
+        """
         self._note(query, condition=True)
+        built = self.matched.get((id(query), conjunct))
+        if built is None:
+            built = self.matched[id(query), conjunct] = self._matching_rows(query, conjunct=conjunct)
+        return [built]
+
+    def _matching_rows(self, query: exp.Expression, *, conjunct: bool) -> exp.Expression:
         parent = query.parent
         member = parent if isinstance(parent, exp.In) else None
         exists = isinstance(parent, exp.Exists)
@@ -112,8 +120,9 @@ class ReadingScope(Scope):
         need = frozenset(names) if member is not None or compared is not None else frozenset()
         values = frozenset() if exists else frozenset(names)
         known = self._member_known(query)
-        body = self.owner.query(query, Demand(need, values, known=known), {**self.outer, **self.known})
-        rows = x.column(alias, x.ROWS)
+        ask = Ask(values)
+        body = self.owner.query(query, Demand(need, (ask,), known), {**self.outer, **self.known})
+        rows = x.column(alias, self.owner.answer(ask))
         select = exp.Select(expressions=[x.gathered(rows)]).from_(x.derived(body, alias))
         match: exp.Expression | None = None
         if member is not None:
@@ -137,4 +146,4 @@ class ReadingScope(Scope):
                 default=x.gathered(rows, unknown),
             )
             select.set("expressions", [decided])
-        return [exp.Subquery(this=select)]
+        return exp.Subquery(this=select)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from sqlglot import exp
 
 from lineage.rowtrace import expressions as x
-from lineage.rowtrace.demand import NONE, Demand
+from lineage.rowtrace.demand import Ask, Demand
 from lineage.rowtrace.parsing import DIALECT, Refusal
 from lineage.rowtrace.pushdown import Place
 from lineage.rowtrace.resolve import outputs
@@ -26,13 +26,13 @@ def distinct(owner: Annotator, node: exp.Select, demand: Demand, outer: Mapping[
     alias = owner.fresh("d")
     if on is None:
         plain.set("order", None)
-        everything = replace(demand, columns=names, values=names, conditions=NONE, counted=False)
-        inner = owner.query(plain, everything, outer)
+        inner = owner.query(plain, replace(demand, columns=names, asks=(Ask(names),)), outer)
+        rows = x.gathered(x.column(alias, owner.answer(Ask(names))))
         return (
             exp.Select(
                 expressions=[
                     *(x.column(alias, c) for c in sorted(demand.columns)),
-                    exp.alias_(x.gathered(x.column(alias, x.ROWS)), x.ROWS, quoted=True),
+                    *(exp.alias_(rows.copy(), owner.answer(ask), quoted=True) for ask in demand.asks),
                 ]
             )
             .from_(x.derived(inner, alias))
@@ -44,18 +44,12 @@ def distinct(owner: Annotator, node: exp.Select, demand: Demand, outer: Mapping[
     added = _add_columns(owner, plain, [*keys, *(o.this for o in order)])
     key_names, order_names = added[: len(keys)], added[len(keys) :]
     on_outputs = {n for n, e in _by_name(node).items() if any(e == k for k in keys)}
-    inner = owner.query(
-        plain,
-        replace(
-            demand,
-            columns=demand.columns | set(added),
-            values=demand.values,
-            conditions=demand.conditions | set(added),
-            known=frozenset((c, k) for c, k in demand.known if c in on_outputs),
-            counted=False,
-        ),
-        outer,
-    )
+
+    def below(ask: Ask) -> Ask:
+        return Ask(ask.values, ask.conditions | set(added))
+
+    known = frozenset((c, k) for c, k in demand.known if c in on_outputs)
+    inner = owner.query(plain, Demand(demand.columns | set(added), demand.each(below), known), outer)
     partition = [x.column(alias, n) for n in key_names]
     orders = [_ordered(o, x.column(alias, n)) for o, n in zip(order, order_names, strict=True)]
     first = exp.Window(
@@ -64,13 +58,15 @@ def distinct(owner: Annotator, node: exp.Select, demand: Demand, outer: Mapping[
         order=exp.Order(expressions=orders) if orders else None,
         over="OVER",
     )
-    group = exp.Window(
-        this=x.call("list", x.column(alias, x.ROWS)), partition_by=[p.copy() for p in partition], over="OVER"
-    )
+
+    def together(ask: Ask) -> exp.Expression:
+        rows = x.call("list", x.column(alias, owner.answer(below(ask))))
+        return x.call("flatten", exp.Window(this=rows, partition_by=[p.copy() for p in partition], over="OVER"))
+
     select = exp.Select(
         expressions=[
             *(x.column(alias, c) for c in sorted(demand.columns)),
-            exp.alias_(x.call("flatten", group), x.ROWS, quoted=True),
+            *(exp.alias_(together(ask), owner.answer(ask), quoted=True) for ask in demand.asks),
         ]
     ).from_(x.derived(inner, alias))
     select.set("qualify", exp.Qualify(this=exp.EQ(this=first, expression=exp.Literal.number(1))))
@@ -84,8 +80,8 @@ def set_operation(
         owner.refuse(type(node).__name__.upper())
     names = outputs(node)
     distinct = bool(node.args.get("distinct")) or not isinstance(node, exp.Union)
+    asks = (Ask(frozenset(names)),) if distinct else demand.asks
     wanted = names if distinct else [n for n in names if n in demand.columns]
-    values = frozenset(names) if distinct else demand.values
     selects = []
     for branch in (node.left, node.right):
         own = outputs(branch)
@@ -95,29 +91,29 @@ def set_operation(
             for c, k in demand.known
             if c in here and owner.shapes.output_type(node, c) is not None and k not in owner.nulls
         )
-        inner = owner.query(
-            branch,
-            Demand(
-                frozenset(here[n] for n in wanted if n in here),
-                frozenset(here[n] for n in values if n in here),
-                frozenset(here[n] for n in demand.conditions if n in here),
-                known,
-                demand.counted and not distinct,
-            ),
-            outer,
+
+        def below(ask: Ask, here: dict[str, str] = here) -> Ask:
+            values, conditions = (frozenset(here[n] for n in c if n in here) for c in (ask.values, ask.conditions))
+            return Ask(values, conditions - values, ask.counted)
+
+        demanded = Demand(
+            frozenset(here[n] for n in wanted if n in here), tuple(dict.fromkeys(map(below, asks))), known
         )
+        inner = owner.query(branch, demanded, outer)
         alias = owner.fresh("u")
         columns = [exp.alias_(x.column(alias, here[n]) if n in here else exp.Null(), n, quoted=True) for n in wanted]
-        selects.append(exp.Select(expressions=[*columns, x.column(alias, x.ROWS)]).from_(x.derived(inner, alias)))
+        lists = [exp.alias_(x.column(alias, owner.answer(below(a))), owner.answer(a), quoted=True) for a in asks]
+        selects.append(exp.Select(expressions=[*columns, *lists]).from_(x.derived(inner, alias)))
     both = exp.Union(this=selects[0], expression=selects[1], distinct=False)
     if not distinct:
         return both
     alias = owner.fresh("u")
+    rows = x.gathered(x.column(alias, owner.answer(asks[0])))
     return (
         exp.Select(
             expressions=[
                 *(x.column(alias, c) for c in sorted(demand.columns)),
-                exp.alias_(x.gathered(x.column(alias, x.ROWS)), x.ROWS, quoted=True),
+                *(exp.alias_(rows.copy(), owner.answer(ask), quoted=True) for ask in demand.asks),
             ]
         )
         .from_(x.derived(both, alias))
@@ -144,22 +140,21 @@ def limited(owner: Annotator, node: exp.Expression, demand: Demand, outer: Mappi
     else:
         added = _order_outputs(plain, keys)
     alias, ranked = owner.fresh("l"), owner.fresh("l")
-    inner = owner.query(
-        plain,
-        replace(
-            demand,
-            columns=demand.columns | set(added),
-            conditions=demand.conditions | set(added),
-            known=frozenset(),
-            counted=True,
-        ),
-        outer,
-    )
+
+    def below(ask: Ask) -> Ask:
+        return Ask(ask.values, (ask.conditions | set(added)) - ask.values, True)
+
+    inner = owner.query(plain, Demand(demand.columns | set(added), demand.each(below)), outer)
     orders = [_ordered(o, x.column(alias, n)) for o, n in zip(keys, added, strict=True)]
     by = exp.Order(expressions=orders) if orders else None
-    rows: exp.Expression = x.column(alias, x.ROWS)
-    if skip:  # the rows before it decide that it is not among those skipped
-        rows = x.call("flatten", exp.Window(this=x.call("list", rows), order=by, over="OVER"))
+
+    def listed(ask: Ask) -> exp.Expression:
+        rows: exp.Expression = x.column(alias, owner.answer(below(ask)))
+        if skip:  # the rows before it decide that it is not among those skipped
+            window = exp.Window(this=x.call("list", rows), order=by.copy() if by else None, over="OVER")
+            rows = x.call("flatten", window)
+        return exp.alias_(rows, owner.answer(ask), quoted=True)
+
     if orders:
         first: exp.Expression = exp.Window(this=x.call("rank"), order=by.copy() if by else None, over="OVER")
     else:
@@ -168,7 +163,7 @@ def limited(owner: Annotator, node: exp.Expression, demand: Demand, outer: Mappi
     level = exp.Select(
         expressions=[
             *(x.column(alias, c) for c in sorted(demand.columns)),
-            exp.alias_(rows, x.ROWS, quoted=True),
+            *(listed(ask) for ask in demand.asks),
             exp.alias_(first, "__first", quoted=True),
             exp.alias_(peers, "__peers", quoted=True),
         ]
@@ -177,19 +172,18 @@ def limited(owner: Annotator, node: exp.Expression, demand: Demand, outer: Mappi
     end = skip + count if count is not None else None
     inside = f"{last} > {skip}" + (f" AND {start} <= {end}" if end is not None else "")
     split = f"{start} <= {skip}" + (f" OR {last} > {end}" if end is not None else "")
-    tie = exp.maybe_parse(
-        f'CASE WHEN bool_or({split}) OVER () THEN list_append("{ranked}"."{x.ROWS}", CAST({x.TIE} AS HUGEINT)) '
-        f'ELSE "{ranked}"."{x.ROWS}" END'
-        if node is not owner.resolved.root
-        else f'CASE WHEN {split} THEN list_append("{ranked}"."{x.ROWS}", CAST({x.TIE} AS HUGEINT)) '
-        f'ELSE "{ranked}"."{x.ROWS}" END',
-        dialect=DIALECT,
-    )
+    cut = split if node is owner.resolved.root else f"bool_or({split}) OVER ()"
+
+    def marked(ask: Ask) -> exp.Expression:
+        rows = f'"{ranked}"."{owner.answer(ask)}"'
+        tie = f"CASE WHEN {cut} THEN list_append({rows}, CAST({x.TIE} AS HUGEINT)) ELSE {rows} END"
+        return exp.alias_(exp.maybe_parse(tie, dialect=DIALECT), owner.answer(ask), quoted=True)
+
     return (
         exp.Select(
             expressions=[
                 *(x.column(ranked, c) for c in sorted(demand.columns)),
-                exp.alias_(tie, x.ROWS, quoted=True),
+                *(marked(ask) for ask in demand.asks),
             ]
         )
         .from_(x.derived(level, ranked))

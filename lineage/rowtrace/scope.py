@@ -2,41 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sqlglot import exp
 
 from lineage.rowtrace import expressions as x
-from lineage.rowtrace.demand import Demand
+from lineage.rowtrace.answers import Answer, Notes, Source
+from lineage.rowtrace.demand import Ask, Demand
 from lineage.rowtrace.parsing import Refusal
 from lineage.rowtrace.pushdown import Place, reach, tied_by_full
 from lineage.rowtrace.resolve import Unique, outputs, sources_of
 
 if TYPE_CHECKING:
     from lineage.rowtrace.annotate import Annotator
-
-
-@dataclass
-class Source:
-    """One item of FROM and the joins."""
-
-    alias: str
-    node: exp.Expression
-    join: exp.Join | None
-    optional: bool = False
-    """On the null-supplying side of an outer join."""
-    values: set[str] = field(default_factory=set)
-    conditions: set[str] = field(default_factory=set)
-
-    @property
-    def kind(self) -> str:
-        return (self.join.kind or "") if self.join else ""
-
-    @property
-    def visible(self) -> bool:
-        return self.kind not in ("SEMI", "ANTI")
 
 
 class Scope:
@@ -51,6 +31,7 @@ class Scope:
             e.alias_or_name: (e.this if isinstance(e, exp.Alias) else e) for e in reversed(select.expressions)
         }
         multiplying = {n for n, e in self.outputs.items() if e.find(exp.Explode, exp.Unnest)}
+        self.multiplying = frozenset(multiplying)
         self.demand = replace(demand, columns=(demand.columns | multiplying) & frozenset(self.outputs))
         self.computed = [self.outputs[n] for n in sorted(self.demand.columns)]
         self.where = select.args.get("where")
@@ -58,16 +39,19 @@ class Scope:
         self.qualify = select.args.get("qualify")
         self.sources: dict[str, Source] = {}
         self._read_sources()
-        asked = sorted(demand.values & self.outputs.keys())
-        asked += sorted(
-            n for n in demand.conditions & self.outputs.keys() - demand.values if not self._told_by_any_side(n)
-        )
-        self.traced = [self.outputs[n] for n in asked]
+        self.traced = self._traced(demand.asks)
         self.keys = self._group_keys()
+        self.notes = Notes()
+        """Of the ask that is being answered."""
         self.known: dict[Place, int] = {}
-        self.flat: dict[tuple[str, str], str] = {}
+        self.flat: dict[Place, str] = {}
+        self.reads: set[Place] = set()
+        """What the ask being answered, or all of them, read of ``flat``."""
         self.late: dict[str, int] = {}
         """Key columns that cannot be compared before the windows are computed."""
+        self.matched: dict[tuple[int, bool], exp.Expression] = {}
+        """(subquery of this SELECT, whether it is a conjunct) → its rows."""
+        self.placed: dict[int, tuple[exp.Expression, frozenset[Place]]] = {}
         self.partitions: exp.Join | None = None
         self.stages: list[exp.CTE] = []
 
@@ -88,6 +72,25 @@ class Scope:
                         earlier.optional = True
                 source.optional = join.side in ("LEFT", "FULL") or join.kind in ("SEMI", "ANTI")
             self.sources[source.alias] = source
+
+    def _traced(self, asks: Iterable[Ask]) -> list[exp.Expression]:
+        """The outputs whose rows are asked for, values first."""
+        wanted: dict[str, None] = {}
+        for ask in asks:
+            wanted |= dict.fromkeys(sorted(ask.values & self.outputs.keys()))
+            others = sorted(ask.conditions & self.outputs.keys() - ask.values)
+            wanted |= dict.fromkeys(n for n in others if not self._told_by_any_side(n))
+        return [self.outputs[n] for n in wanted]
+
+    def _columns_for(self, ask: Ask) -> list[str]:
+        """The computed outputs that an ask is about. A reader that asks for no rows at all is about all of them."""
+        if not ask.columns:
+            return sorted(self.demand.columns)
+        return sorted(self.demand.columns & (ask.columns | self.multiplying))
+
+    def _turn_to(self, answer: Answer) -> None:
+        """What is noted and read from here on is for this answer."""
+        self.notes, self.reads = answer.notes, answer.reads
 
     def _told_by_any_side(self, name: str) -> bool:
         """``coalesce(a.id, b.id)`` of a FULL JOIN on that id: as a condition, either side will do."""
@@ -205,6 +208,7 @@ class Scope:
         def flat(n: exp.Expression) -> exp.Expression:
             if isinstance(n, exp.Column) and n.table in self.sources:
                 name = self.flat.setdefault((n.table, n.name), f"c{len(self.flat)}")
+                self.reads.add((n.table, n.name))
                 return x.column(base, name)
             return n
 

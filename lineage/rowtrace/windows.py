@@ -8,8 +8,10 @@ from dataclasses import dataclass, replace
 from sqlglot import exp
 
 from lineage.rowtrace import expressions as x
+from lineage.rowtrace.answers import Answer
+from lineage.rowtrace.groups import GroupScope
 from lineage.rowtrace.parsing import DIALECT
-from lineage.rowtrace.reading import ReadingScope
+from lineage.rowtrace.pushdown import Place
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,12 @@ class Reach:
         return exp.Window(
             this=self.function, partition_by=self.partition, order=self.order, spec=self.spec, over="OVER"
         ).copy()
+
+    @property
+    def text(self) -> str:
+        """Two reaches with the same text look at the same rows."""
+        only = self.only.sql(dialect=DIALECT) if self.only is not None else ""
+        return f"{self.window().sql(dialect=DIALECT)} {only}"
 
     def cut(self) -> list[exp.Expression]:
         """What marks a row whose frame counts rows over an order that has equals: nobody can say which are in it."""
@@ -49,7 +57,7 @@ class Reach:
         return x.call("flatten", replace(self, function=function).window())
 
 
-class WindowScope(ReadingScope):
+class WindowScope(GroupScope):
     """A scope that can put a level of windows over its rows or groups."""
 
     def _windowed(
@@ -57,7 +65,7 @@ class WindowScope(ReadingScope):
         level: exp.Expression | None,
         alias: str,
         mapping: dict[str, str],
-        tops: list[exp.Expression],
+        answers: list[Answer],
         *,
         deferred: bool,
     ) -> exp.Select:
@@ -72,34 +80,59 @@ class WindowScope(ReadingScope):
         def settled(node: exp.Expression) -> exp.Expression:
             return _mapped(node, mapping, alias) if grouped else self._flattened(node, alias)
 
-        rows = x.column(alias, x.ROWS)
-        reaches = [self._window_reach(w, settled) for e in tops for w in x.windows(e)]
-        excluding = any(r.spec is not None and r.spec.args.get("exclude") for r in reaches)
-        deferred = deferred and bool(reaches) and not excluding
-        pieces = [rows]
-        if not deferred:
-            pieces += [r.listed(rows) for r in reaches]
-        pieces += [mark for r in reaches for mark in r.cut()]
-        if grouped:
-            pieces += [settled(p) for p in self._group_level_pieces()]
-        columns = [
-            exp.alias_(settled(self._value(self.outputs[n])), n, quoted=True) for n in sorted(self.demand.columns)
-        ]
-        select = exp.Select(expressions=[*columns, exp.alias_(x.concat(pieces), x.ROWS, quoted=True)])
-        if self.qualify is not None:
-            select.set("qualify", exp.Qualify(this=settled(self._value(self.qualify.this))))
+        self.reads = shared = set[Place]()
+        qualify = settled(self._value(self.qualify.this)) if self.qualify is not None else None
+        columns, read = [], {}
+        for n in sorted(self.demand.columns):
+            self.reads = read[n] = set[Place]()
+            columns.append(exp.alias_(settled(self._value(self.outputs[n])), n, quoted=True))
+        reaches: list[list[Reach]] = []
+        for answer in answers:
+            self._turn_to(answer)
+            self.reads |= shared.union(*(read[n] for n in self._columns_for(answer.ask)))
+            reaches.append([self._window_reach(w, settled) for e in answer.tops for w in x.windows(e)])
+        every = [r for found in reaches for r in found]
+        excluding = any(r.spec is not None and r.spec.args.get("exclude") for r in every)
+        deferred = deferred and bool(every) and not excluding
+        lists = []
+        for answer, found in zip(answers, reaches, strict=True):
+            self._turn_to(answer)
+            rows = x.column(alias, self.owner.answer(answer.ask))
+            pieces: list[exp.Expression] = [rows]
+            if not deferred:
+                pieces += [r.listed(rows) for r in found]
+            pieces += [mark for r in found for mark in r.cut()]
+            if grouped:
+                pieces += [settled(p) for p in self._group_level_pieces(answer)]
+            lists.append(exp.alias_(x.concat(pieces), self.owner.answer(answer.ask), quoted=True))
+        select = exp.Select(expressions=[*columns, *lists])
+        if qualify is not None:
+            select.set("qualify", exp.Qualify(this=qualify))
         below = x.derived(level, alias) if level is not None else exp.Table(this=exp.to_identifier(alias, quoted=True))
         if not deferred:
             return select.from_(below)
-        stage, top = self.owner.fresh("t"), self.owner.fresh("t")
-        numbers = [exp.Column(this=exp.Star(), table=exp.to_identifier(alias, quoted=True))]
-        fetched: list[exp.Expression] = [x.column(top, x.ROWS)]
-        for i, r in enumerate(reaches):
-            again = self.owner.fresh("t")
-            matches = []
+        return self._deferred(select, below, alias, answers, reaches)
+
+    def _deferred(
+        self,
+        select: exp.Select,
+        below: exp.Expression,
+        alias: str,
+        answers: list[Answer],
+        reaches: list[list[Reach]],
+    ) -> exp.Select:
+        stage, top, again = (self.owner.fresh("t") for _ in range(3))
+        numbers: list[exp.Expression] = [exp.Column(this=exp.Star(), table=exp.to_identifier(alias, quoted=True))]
+        within: dict[str, list[exp.Expression]] = {}
+        """Each different reach, by its text → what holds for the rows in it."""
+        for r in (r for found in reaches for r in found):
+            if r.text in within:
+                continue
+            i = len(within)
+            matches = within[r.text] = []
             for j, p in enumerate(r.partition):
                 select.append("expressions", exp.alias_(p.copy(), f"__p{i}_{j}", quoted=True))
-                matches.append(exp.NullSafeEQ(this=_moved(p, alias, again), expression=x.column(top, f"__p{i}_{j}")))
+                matches.append(exp.NullSafeEQ(this=x.moved(p, alias, again), expression=x.column(top, f"__p{i}_{j}")))
             if r.order is not None or r.spec is not None:
                 place = exp.Window(this=exp.RowNumber(), partition_by=r.partition, order=r.order, over="OVER").copy()
                 numbers.append(exp.alias_(place, f"__n{i}", quoted=True))
@@ -111,18 +144,25 @@ class WindowScope(ReadingScope):
                     exp.LTE(this=x.column(again, f"__n{i}"), expression=x.column(top, f"__hi{i}")),
                 ]
             if r.only is not None:
-                matches.append(exp.Paren(this=_moved(r.only, alias, again)))
-            source = exp.alias_(exp.Table(this=exp.to_identifier(stage, quoted=True)), again, table=True, quoted=True)
-            inner = exp.Select(expressions=[x.gathered(x.column(again, x.ROWS))]).from_(source)
-            fetched.append(exp.Subquery(this=inner.where(*matches) if matches else inner))
+                matches.append(exp.Paren(this=x.moved(r.only, alias, again)))
+        lists = []
+        for answer, found in zip(answers, reaches, strict=True):
+            name = self.owner.answer(answer.ask)
+            fetched: list[exp.Expression] = [x.column(top, name)]
+            for r in found:
+                source = exp.alias_(
+                    exp.Table(this=exp.to_identifier(stage, quoted=True)), again, table=True, quoted=True
+                )
+                inner = exp.Select(expressions=[x.gathered(x.column(again, name))]).from_(source)
+                matches = [m.copy() for m in within[r.text]]
+                fetched.append(exp.Subquery(this=inner.where(*matches) if matches else inner))
+            lists.append(exp.alias_(x.concat(fetched), name, quoted=True))
         body = exp.Select(expressions=numbers).from_(below)
         named = exp.TableAlias(this=exp.to_identifier(stage, quoted=True))
         self.stages.append(exp.CTE(this=body, alias=named, materialized=True))
         staged = exp.alias_(exp.Table(this=exp.to_identifier(stage, quoted=True)), alias, table=True, quoted=True)
         outs = [x.column(top, n) for n in sorted(self.demand.columns)]
-        return exp.Select(expressions=[*outs, exp.alias_(x.concat(fetched), x.ROWS, quoted=True)]).from_(
-            x.derived(select.from_(staged), top)
-        )
+        return exp.Select(expressions=[*outs, *lists]).from_(x.derived(select.from_(staged), top))
 
     def _window_reach(self, window: exp.Window, settled: Callable[[exp.Expression], exp.Expression]) -> Reach:
         """The rows behind a window function's value: its frame, its partition for ranks, the way back for lag."""
@@ -154,26 +194,6 @@ class WindowScope(ReadingScope):
             settled(spec) if spec is not None else None,
             only,
         )
-
-    def _group_level_pieces(self) -> list[exp.Expression]:
-        """Subqueries evaluated once per group: in the SELECT list or HAVING, outside any aggregate."""
-        found = []
-        for e in (*self.traced, *([self.having.this] if self.having is not None else [])):
-            inside = {id(q) for a in x.aggregates(e, self.named) for q in x.subqueries(a)}
-            top = self.having is not None and e is self.having.this
-            for q in x.subqueries(e):
-                if id(q) not in inside and not any(q == k for k in self.keys or []):
-                    found += self._subquery_pieces(q, conjunct=top)
-        return found
-
-
-def _moved(node: exp.Expression, alias: str, to: str) -> exp.Expression:
-    """The expression over another reading of the same relation."""
-    copy = node.copy()
-    for c in copy.find_all(exp.Column):
-        if c.table == alias:
-            c.set("table", exp.to_identifier(to, quoted=True))
-    return copy
 
 
 def _mapped(node: exp.Expression, mapping: dict[str, str], alias: str) -> exp.Expression:

@@ -9,11 +9,12 @@ from contextlib import closing
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
 
-from lineage.rows import Refused, contributing_rows
+from lineage.rows import Refused, contributing_rows, contributing_rows_by_column
 from pipeline import archive, lake, ledger
 from pipeline.config import Settings
 from pipeline.errors import NotFound
@@ -264,6 +265,48 @@ def test_what_is_not_exact_is_refused_by_name(con: duckdb.DuckDBPyConnection, ca
     assert refusal.value.superset == (None if superset is None else rows_of(superset))
 
 
+@pytest.mark.parametrize("case", [*KNOWN, *FEATURES])
+def test_many_columns_at_once_have_the_rows_of_each_alone(con: duckdb.DuckDBPyConnection, case: str) -> None:
+    sql, key = case.split(" | ")[:2]
+    columns = [d[0] for d in con.execute(sql).description or []]
+    together = contributing_rows_by_column(sql, key_of(key), con, columns)
+    assert together == {c: contributing_rows(sql, key_of(key), con, feature=c) for c in columns}
+
+
+class Counted:
+    """A connection that counts the statements it runs."""
+
+    def __init__(self, con: duckdb.DuckDBPyConnection) -> None:
+        self.con = con
+        self.statements = 0
+
+    def execute(self, *args: Any) -> duckdb.DuckDBPyConnection:
+        self.statements += 1
+        return self.con.execute(*args)
+
+
+def test_many_columns_are_one_query(con: duckdb.DuckDBPyConnection) -> None:
+    columns = ", ".join(f"sum(CASE WHEN n = {i} THEN amt END) AS f{i}" for i in range(50))
+    sql = f"WITH p AS (SELECT id, {columns} FROM pay GROUP BY id) SELECT a.*, p.* FROM account a LEFT JOIN p USING (id)"
+    counted: Any = Counted(con)
+    contributing_rows(sql, {"id": 1}, counted, feature="f1")
+    alone = counted.statements
+    found = contributing_rows_by_column(sql, {"id": 1}, counted, [f"F{i}" for i in range(50)])
+    assert counted.statements == 2 * alone
+    assert list(found) == [f"F{i}" for i in range(50)]
+    assert [found[f"F{i}"]["pay"] for i in range(4)] == [[0, 1, 4], [0], [1], [4]]
+
+
+def test_what_stands_in_the_way_of_one_column_is_not_said_of_another(con: duckdb.DuckDBPyConnection) -> None:
+    sql = "SELECT id, amt, lag(amt) OVER (ORDER BY n) AS l FROM pay"
+    assert contributing_rows_by_column(sql, {"id": 2}, con, ["amt", "id"]) == {"amt": {"pay": [2]}, "id": {"pay": [2]}}
+    with pytest.raises(Refused, match="frame counted in rows"):
+        contributing_rows_by_column(sql, {"id": 2}, con, ["amt", "l"])
+    with pytest.raises(NotFound, match="no output column 'v'"):
+        contributing_rows_by_column(sql, {"id": 2}, con, ["amt", "v"])
+    assert contributing_rows_by_column(sql, {"id": 2}, con, []) == {}
+
+
 def test_an_empty_key_gives_the_rows_of_the_whole_result(con: duckdb.DuckDBPyConnection) -> None:
     assert contributing_rows("SELECT id FROM pay WHERE n = 1", {}, con) == {"pay": [0, 2, 3]}
 
@@ -459,6 +502,25 @@ def test_an_account_is_traced_through_every_model_of_the_night(published: Settin
             ).fetchall()
             with closing(only(con, rows)) as alone:
                 assert alone.execute(f"SELECT {feature} FROM ({sql})").fetchall() == stored
+
+
+def test_every_feature_of_an_account_is_traced_at_once(published: Settings) -> None:
+    """All features in one query: the rows are those of each alone, and they alone give the feature's value."""
+    sql = model_as_one_query(published, "account_features")
+    with closing(lake.connect(published)) as con:
+        stored = con.execute(
+            "SELECT * FROM lake.features.account_features WHERE as_of_date = ? ORDER BY hash(account_id) LIMIT 1",
+            [FIRST],
+        ).fetchall()[0]
+        values = dict(zip([d[0] for d in con.description or []], stored, strict=True))
+        key = {"account_id": values["account_id"]}
+        features = [name for name in values if name not in ("account_id", "as_of_date")]
+        found = contributing_rows_by_column(sql, key, con, features)
+        assert list(found) == features and len(features) > 100
+        for feature in [*PER_FEATURE, *features[5::20]]:
+            assert found[feature] == contributing_rows(sql, key, con, feature=feature)
+            with closing(only(con, found[feature])) as alone:
+                assert alone.execute(f"SELECT {feature} FROM ({sql})").fetchall() == [(values[feature],)]
 
 
 def test_an_application_is_traced_through_every_model_of_the_night(published: Settings) -> None:

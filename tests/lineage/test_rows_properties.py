@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lineage.rows import Refused, contributing_rows
+from lineage.rows import Refused, contributing_rows, contributing_rows_by_column
 
 Row = tuple[Any, ...]
 
@@ -237,6 +237,34 @@ def test_the_returned_rows_suffice_and_the_others_do_not_matter(
             after = output(con, sql, key, shown)
             # Deleting can make other rows come to have the same key: they are not the row that was traced.
             assert before.keys() <= after.keys() if feature else before <= after
+
+
+@pytest.mark.parametrize("sql", QUERIES + VALUE_QUERIES)
+@settings(max_examples=4, suppress_health_check=list(HealthCheck))
+@given(book=books, choice=st.randoms(use_true_random=False))
+def test_many_columns_at_once_have_the_rows_of_each_alone(
+    con: duckdb.DuckDBPyConnection, sql: str, book: dict[str, list[Row]], choice: random.Random
+) -> None:
+    load(con, "main", book)
+    result = con.execute(sql)
+    columns = [d[0] for d in result.description or []]
+    rows = result.fetchall()
+    if not rows:
+        return
+    row = dict(zip(columns, choice.choice(rows), strict=True))
+    key = {c: row[c] for c in choice.sample(columns, choice.randint(0, len(columns)))}
+    refused = None
+    alone = {}
+    for column in columns:
+        try:
+            alone[column] = contributing_rows(sql, key, con, feature=column)
+        except Refused as refusal:
+            refused = refused or str(refusal)
+    try:
+        assert contributing_rows_by_column(sql, key, con, columns) == alone
+        assert refused is None
+    except Refused as refusal:
+        assert str(refusal) == refused
 
 
 @pytest.mark.parametrize("sql", VALUE_QUERIES)
