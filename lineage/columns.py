@@ -3,21 +3,17 @@
 ``column_lineage`` reads one statement; ``run_lineage`` composes those of a run's models, views included, from the
 features and marts down to the landed tables, with the scoring between them.
 
-One model's lineage is kept in ``archive/lineage/`` under the hash of its SQL, of the columns of the tables it reads
-and of the reading's own version: a definition is parsed once in the life of a home, whichever process asks first. A
-file and not a memory cache, because a command line lives for one question. Date literals are left out of the key: no
-date decides which columns are read, and every night's SQL differs from the last in nothing else.
+One model's lineage is kept (``lineage.kept``) under its SQL, the columns of the tables it reads and the reading's own
+version. Date literals are left out of the key: no date decides which columns are read, and every night's SQL differs
+from the last in nothing else.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -39,6 +35,7 @@ from lineage.column_walk import (
     compose,
 )
 from lineage.graph import ColumnGraph, TableLineage
+from lineage.kept import Kept
 from pipeline import archive, control, lake, ledger
 from pipeline.config import Settings
 from pipeline.errors import NotFound, ScoretraceError
@@ -105,12 +102,12 @@ def cached_column_lineage(settings: Settings, sql: str, schema: Schema) -> Colum
     """``column_lineage``, read from the archive when this definition over these columns was read before."""
     text = _DATE_LITERAL.sub("date ''", sql)
     named = {name: schema[name] for name in sorted(schema) if name.rpartition(".")[2] in text}
-    key = hashlib.sha256(json.dumps([_READING, text, named]).encode()).hexdigest()
-    path = settings.archive_dir / "lineage" / key[:2] / f"{key}.json"
-    if path.is_file():
-        return _from_json(json.loads(path.read_text(encoding="utf-8")))
+    kept = Kept.of(settings)
+    known = kept.recall(_READING, text, named)
+    if known is not None:
+        return _from_json(known)
     found = column_lineage(sql, named)
-    _keep(path, json.dumps(_to_json(found), separators=(",", ":")))
+    kept.keep(_to_json(found), _READING, text, named)
     return found
 
 
@@ -218,9 +215,10 @@ def scored_tables(settings: Settings, model: ScoredModel, catalog: Schema, notes
 
 def model_features(settings: Settings, model: ScoredModel) -> tuple[str, ...]:
     """The features that a scoring model reads, in its own order, from its registered bytes (kept by their digest)."""
-    path = settings.archive_dir / "lineage" / "models" / f"{model.digest}.json"
-    if path.is_file():
-        return tuple(json.loads(path.read_text(encoding="utf-8")))
+    kept = Kept.of(settings)
+    known = kept.recall("features of", model.digest)
+    if known is not None:
+        return tuple(known)
     registry = Registry(settings)
     text = registry.text(registry.get(model.name, model.version))
     if hashlib.sha256(text.encode()).hexdigest() != model.digest:
@@ -229,23 +227,11 @@ def model_features(settings: Settings, model: ScoredModel) -> tuple[str, ...]:
         )
     found = re.search(r"^feature_names=(.*)$", text, re.MULTILINE)
     features = tuple(found.group(1).split()) if found else ()
-    _keep(path, json.dumps(features))
+    kept.keep(features, "features of", model.digest)
     return features
 
 
 # -- what is kept
-
-
-def _keep(path: Path, text: str) -> None:
-    """Write a file whole or not at all. A reader that may not write the home reads anew each time."""
-    folder = path.parent
-    home = next(p for p in (folder, *folder.parents) if p.exists())
-    if not os.access(home, os.W_OK):
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
 
 
 def _to_json(lineage: ColumnLineage) -> dict[str, Any]:

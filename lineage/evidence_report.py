@@ -24,7 +24,7 @@ table { border-collapse: collapse; width: 100%; font-size: .86rem; font-variant-
 th { text-align: left; font-weight: 600; border-bottom: 1px solid #1a1f24; padding: .2rem .5rem .2rem 0;
      vertical-align: bottom }
 td { border-bottom: 1px solid #e8ecf0; padding: .22rem .5rem .22rem 0; vertical-align: top }
-td.n, th.n { text-align: right } code { font: .85em/1.4 ui-monospace, Menlo, Consolas, monospace; word-break: break-all }
+code { font: .85em/1.4 ui-monospace, Menlo, Consolas, monospace; word-break: break-all }
 .scroll { overflow-x: auto } .bar { display: inline-block; height: .7em; vertical-align: baseline }
 .up { background: #b5442e } .down { background: #2b6ca3 } .ok { color: #1b6e3c } .stop { color: #a4262c }
 .note { color: #5f6368 } tr { break-inside: avoid }
@@ -111,8 +111,8 @@ def _contributions(found: Trace, facts: Mapping[str, Any]) -> str:
     rows.append((f"{len(read) - len(shown)} other features", "", f"{rest:+.4f}", ""))
     rows.append(("<b>together</b>", "", f"<b>{found.score['log_odds']:+.4f}</b>", ""))
     return (
-        "<h2>What the score is made of</h2><p>Each feature's exact Shapley contribution to the log-odds; they add up to "
-        "the score.</p>" + _table(("feature", "value", "log-odds", "raises or lowers the risk"), rows, raw=True)
+        "<h2>What the score is made of</h2><p>Each feature's exact Shapley contribution to the log-odds; they add up "
+        "to the score.</p>" + _table(("feature", "value", "log-odds", "raises or lowers the risk"), rows, raw=True)
     )
 
 
@@ -140,8 +140,8 @@ def _paths(found: Trace, facts: Mapping[str, Any]) -> str:
         if not f.sources:
             parts.append("<p class='note'>No source row is behind it: there was none.</p>")
     return (
-        f"<h2>Where the {len(told)} most important values came from</h2><p>Every source row with the file and the record "
-        "it was landed from. Those of all other features are in <code>rows/</code> and <code>facts.json</code>.</p>"
+        f"<h2>Where the {len(told)} most important values came from</h2><p>Every source row with the file and "
+        "the record it was landed from. Those of all others are in <code>rows/</code> and <code>facts.json</code>.</p>"
         + "".join(parts)
     )
 

@@ -11,11 +11,13 @@ from uuid import UUID
 
 import duckdb
 
+from lineage.kept import Kept
 from lineage.rowtrace.catalog import BaseTable, gather
+from lineage.rowtrace.dates import with_dates, without_dates
 from lineage.rowtrace.demand import key_constant
 from lineage.rowtrace.expressions import FRAME_TIE, TIE
 from lineage.rowtrace.parsing import Refusal
-from lineage.rowtrace.plans import Plan, kept_plan, make_plan, resolved_query
+from lineage.rowtrace.plans import Plan, kept_plan, known_outputs, make_plan, resolved_query
 from lineage.rowtrace.resolve import outputs
 from pipeline.errors import NotFound, ScoretraceError
 from pipeline.sql import ident, literal
@@ -49,7 +51,12 @@ class Refused(ScoretraceError):
 
 
 def contributing_rows(
-    sql: str, key: Mapping[str, object], con: duckdb.DuckDBPyConnection, *, feature: str | None = None
+    sql: str,
+    key: Mapping[str, object],
+    con: duckdb.DuckDBPyConnection,
+    *,
+    feature: str | None = None,
+    kept: Kept | None = None,
 ) -> dict[str, list[int]]:
     """The base rows behind the output rows of ``sql`` whose columns equal ``key``, as sorted row ids per base table.
 
@@ -58,6 +65,7 @@ def contributing_rows(
     key: output column → value; a value of None finds NULL. Several rows with the key give the union of their rows, and
         an empty key the rows of the whole result.
     feature: one output column. The result is then the rows behind that column's value alone.
+    kept: where what is worked out of the text is kept for the next process; planning takes longer than asking.
     Returns every base table of the query, named as it is first written there (or in the view that reads it), without
     quotes; a table that has no row behind the result has an empty list, and so has every table where no output row
     has the key. A table read several times has the union.
@@ -98,13 +106,18 @@ def contributing_rows(
     follows the size of the account and not of the tables wherever the key is a grouping, partition or join column.
     """
     try:
-        return _traced(sql, key, con, None if feature is None else (feature,))[0]
+        return _traced(sql, key, con, None if feature is None else (feature,), kept)[0]
     except Refusal as refusal:
         raise _refused(refusal.construct, sql, key, con) from refusal
 
 
 def contributing_rows_by_column(
-    sql: str, key: Mapping[str, object], con: duckdb.DuckDBPyConnection, columns: Iterable[str]
+    sql: str,
+    key: Mapping[str, object],
+    con: duckdb.DuckDBPyConnection,
+    columns: Iterable[str],
+    *,
+    kept: Kept | None = None,
 ) -> dict[str, dict[str, list[int]]]:
     """For each of ``columns`` what ``contributing_rows`` gives for it as ``feature``, in one query over the tables.
 
@@ -115,30 +128,35 @@ def contributing_rows_by_column(
     if not wanted:
         return {}
     try:
-        return dict(zip(wanted, _traced(sql, key, con, wanted), strict=True))
+        return dict(zip(wanted, _traced(sql, key, con, wanted, kept), strict=True))
     except Refusal:
         return {column: contributing_rows(sql, key, con, feature=column) for column in wanted}
 
 
 def _traced(
-    sql: str, key: Mapping[str, object], con: duckdb.DuckDBPyConnection, features: tuple[str, ...] | None
+    sql: str,
+    key: Mapping[str, object],
+    con: duckdb.DuckDBPyConnection,
+    features: tuple[str, ...] | None,
+    kept: Kept | None,
 ) -> list[dict[str, list[int]]]:
     """The rows behind each feature, or behind the whole output row. Raises Refusal for what is not exact."""
-    facts = gather(con, sql)
+    undated, dates = without_dates(sql)
+    facts = gather(con, undated, kept)
     if facts.refused:
         raise Refusal(facts.refused[0][1])
-    known = outputs(resolved_query(sql, facts).root)
+    known = known_outputs(undated, facts, kept)
     key = {_output(name, known, sql, con): value for name, value in key.items()}
     asked = tuple(_output(f, known, sql, con) for f in features) if features is not None else None
-    plan = kept_plan(sql, tuple(key), tuple(v is None for v in key.values()), asked, facts)
+    plan = kept_plan(undated, tuple(key), tuple(v is None for v in key.values()), asked, facts, kept)
     values = _values(plan, sql, key, con)
     try:
-        found = con.execute(_filled(plan.sql, values)).fetchall()
+        found = con.execute(_filled(with_dates(plan.sql, dates), values)).fetchall()
     except duckdb.Error as error:
         _require_query(sql, con)
         line = str(error).splitlines()[0]
         raise Refusal(f"a combination that DuckDB cannot annotate ({line})") from error
-    lists: list[dict[str, list[int]]] = [{name: [] for name in plan.tables} for _ in plan.built.lists]
+    lists: list[dict[str, list[int]]] = [{name: [] for name in plan.tables} for _ in range(plan.lists)]
     for number, table, ids in found:
         if table < 0:
             raise Refusal(_TIES[table])
@@ -232,6 +250,7 @@ def _refused(construct: str, sql: str, key: Mapping[str, object], con: duckdb.Du
         values = _values(plan, sql, key, con)
         tables = list(resolved.tables.values())
         wanted = []
+        assert plan.built is not None
         for leaf in plan.built.leaves:
             filters = [
                 f"{ident(c)} IS NULL" if values[k] == "NULL" else f"{ident(c)} = {values[k]}"

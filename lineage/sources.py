@@ -10,6 +10,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lineage.kept import Kept
 from lineage.recording import Recording
 from lineage.rows import contributing_rows, contributing_rows_by_column
 from pipeline.contracts import CONTRACTS, ID
@@ -46,14 +47,17 @@ class SourceRows:
 
 def rows_behind(con: duckdb.DuckDBPyConnection, recorded: Recording, subject_id: int | str) -> RowIds:
     """The row ids behind the subject's whole feature row. con: the lake at the publication's snapshot."""
-    return _plain(contributing_rows(recorded.one_query(), {recorded.key: subject_id}, con))
+    return _plain(
+        contributing_rows(recorded.one_query(), {recorded.key: subject_id}, con, kept=Kept.of(recorded.settings))
+    )
 
 
 def rows_by_feature(
     con: duckdb.DuckDBPyConnection, recorded: Recording, subject_id: int | str, features: Sequence[str]
 ) -> dict[str, RowIds]:
     """The row ids behind each of the features' values."""
-    found = contributing_rows_by_column(recorded.one_query(), {recorded.key: subject_id}, con, features)
+    kept = Kept.of(recorded.settings)
+    found = contributing_rows_by_column(recorded.one_query(), {recorded.key: subject_id}, con, features, kept=kept)
     return {feature: _plain(found[feature]) for feature in features}
 
 

@@ -215,7 +215,9 @@ def _trace(
     if recorded.superseded:
         notes.append("a later run published this date again; this is the earlier one, as it was")
     by_feature = sources.rows_by_feature(con, recorded, id_, asked)
-    rows = sources.fetch(con, sources.union([sources.rows_behind(con, recorded, id_), *by_feature.values()]))
+    # The rows behind all features are those behind the row; for a choice of features they are asked for.
+    others = [] if not wanted else [sources.rows_behind(con, recorded, id_)]
+    rows = sources.fetch(con, sources.union([*others, *by_feature.values()]))
     row_sets = list({_key(r): r for r in by_feature.values()}.values())
     given, renamings = sources.with_copies(rows, row_sets, portfolio.id_type)
     with sandbox.of_rows(recorded.models, given, portfolio.id_type) as box:

@@ -13,6 +13,7 @@ from functools import cache, lru_cache
 import duckdb
 from sqlglot import exp
 
+from lineage.kept import Kept
 from lineage.rowtrace.parsing import parse
 from pipeline.sql import literals
 
@@ -47,6 +48,13 @@ class Facts:
     refused: tuple[tuple[str, str], ...]
     """(function, why) for those that are volatile or the user's own."""
 
+    @property
+    def fingerprint(self) -> list[object]:
+        """The facts as JSON takes them, in one order: the same in every process."""
+        tables = [[t.database, t.schema, t.name, t.columns, sorted(t.required)] for t in self.tables]
+        views = [[v.database, v.schema, v.name, v.sql] for v in self.views]
+        return [self.database, self.schema, sorted(map(repr, tables)), views, sorted(self.aggregates), self.refused]
+
     def find(self, parts: tuple[str, ...], context: tuple[str, str] | None = None) -> BaseTable | View | None:
         """Resolve a name of one to three parts as DuckDB does: temporary objects, then the schema in use.
 
@@ -74,12 +82,12 @@ class Facts:
         return None
 
 
-def gather(con: duckdb.DuckDBPyConnection, sql: str) -> Facts:
+def gather(con: duckdb.DuckDBPyConnection, sql: str, kept: Kept | None = None) -> Facts:
     """Look up every name that the query and its views use. Raises Refusal if it is no query."""
     row = con.execute("SELECT current_database(), current_schema()").fetchone()
     assert row is not None
     views: dict[str, tuple[View, ...]] = {}
-    wanted, functions = (set(names) for names in _names(sql))
+    wanted, functions = (set(names) for names in _names(sql, kept))
     seen: set[str] = set()
     while new := wanted - seen:
         seen |= new
@@ -88,7 +96,7 @@ def gather(con: duckdb.DuckDBPyConnection, sql: str) -> Facts:
                 WHERE NOT internal AND lower(view_name) IN ({literals(sorted(new))})"""
         ).fetchall():
             views[name.lower()] = (*views.get(name.lower(), ()), View(database, schema, name, sql))
-            tables_in, functions_in = _names(sql)
+            tables_in, functions_in = _names(sql, kept)
             wanted |= tables_in
             functions |= functions_in
     columns: dict[tuple[str, str, str], list[tuple[str, str, bool]]] = {}
@@ -117,10 +125,16 @@ def gather(con: duckdb.DuckDBPyConnection, sql: str) -> Facts:
 
 
 @lru_cache(maxsize=256)
-def _names(sql: str) -> tuple[frozenset[str], frozenset[str]]:
+def _names(sql: str, kept: Kept | None = None) -> tuple[frozenset[str], frozenset[str]]:
     """Tables and views, by their last part, and functions that one text names; in lower case."""
+    known = kept.recall("names in", sql) if kept else None
+    if known is not None:
+        return frozenset(known[0]), frozenset(known[1])
     tree = parse(sql)
-    return frozenset(_table_names(tree)), frozenset(_function_names(tree))
+    names = frozenset(_table_names(tree)), frozenset(_function_names(tree))
+    if kept:
+        kept.keep([sorted(n) for n in names], "names in", sql)
+    return names
 
 
 def _function_names(tree: exp.Expression) -> set[str]:

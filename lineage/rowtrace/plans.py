@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import lru_cache
 
+from lineage.kept import Kept
 from lineage.rowtrace.annotate import Annotator
 from lineage.rowtrace.catalog import Facts
 from lineage.rowtrace.demand import Ask, Built, Demand, key_constant
@@ -12,6 +13,8 @@ from lineage.rowtrace.expressions import SHIFT
 from lineage.rowtrace.parsing import parse
 from lineage.rowtrace.resolve import Resolved, outputs, resolve
 from pipeline.sql import ident
+
+_PLANNING = 1  # raised when the same query is planned differently
 
 
 @dataclass
@@ -25,20 +28,47 @@ class Plan:
     """Per key column its type; None until DuckDB is asked for it."""
     numbers: list[int]
     """Per feature the number that its rows come under."""
-    built: Built = field(repr=False)
+    lists: int
+    """How many numbers there are."""
+    built: Built | None = field(default=None, repr=False)
+    """Where its leaves are; None for a plan that was kept."""
 
 
 @lru_cache(maxsize=128)
 def kept_plan(
-    sql: str, names: tuple[str, ...], nulls: tuple[bool, ...], features: tuple[str, ...] | None, facts: Facts
+    sql: str,
+    names: tuple[str, ...],
+    nulls: tuple[bool, ...],
+    features: tuple[str, ...] | None,
+    facts: Facts,
+    kept: Kept | None = None,
 ) -> Plan:
-    """``make_plan``, remembered."""
-    return make_plan(sql, names, nulls, features, facts, loose=False)
+    """``make_plan``, remembered in this process and, in ``kept``, for the next one."""
+    depends = (_PLANNING, sql, names, nulls, features, facts.fingerprint)
+    known = kept.recall(*depends) if kept else None
+    if known is not None:
+        return Plan(**known)
+    plan = make_plan(sql, names, nulls, features, facts, loose=False)
+    if kept:
+        told = {f.name: getattr(plan, f.name) for f in fields(plan) if f.name != "built"}
+        kept.keep(told, *depends)
+    return plan
 
 
 @lru_cache(maxsize=64)
 def resolved_query(sql: str, facts: Facts) -> Resolved:
     return resolve(parse(sql), facts)
+
+
+@lru_cache(maxsize=128)
+def known_outputs(sql: str, facts: Facts, kept: Kept | None = None) -> list[str]:
+    """Names of the query's output columns."""
+    known: list[str] | None = kept.recall("outputs of", sql, facts.fingerprint) if kept else None
+    if known is None:
+        known = outputs(resolved_query(sql, facts).root)
+        if kept:
+            kept.keep(known, "outputs of", sql, facts.fingerprint)
+    return known
 
 
 def make_plan(
@@ -82,4 +112,4 @@ def make_plan(
         GROUP BY number, base"""
     kinds = [annotator.shapes.output_type(resolved.root, c) for c in names]
     numbers = [lists.index(built.lists[ask]) for ask in wanted]
-    return Plan(text, [resolved.written[t] for t in resolved.tables], known, kinds, numbers, built)
+    return Plan(text, [resolved.written[t] for t in resolved.tables], known, kinds, numbers, len(lists), built)
