@@ -6,10 +6,10 @@ DEMO_ACCOUNTS ?= 20000
 BIN := .venv/bin
 SETUP := .venv/.ready
 
-.PHONY: help setup tools demo test lint bench clean
+.PHONY: help setup tools demo test lint bench bench-explain clean
 
 help:  ## what can be made
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 setup: $(SETUP)  ## install the locked packages into .venv
 
@@ -34,6 +34,9 @@ test: $(SETUP) tools lint  ## everything, in a home of its own
 
 bench: $(SETUP)  ## seconds, rows and memory per stage (ACCOUNTS=410000)
 	$(BIN)/python -m tests.benchmarks.night --accounts $(or $(ACCOUNTS),41000)
+
+bench-explain: $(SETUP)  ## how long a trace and a replay take (ACCOUNTS=100000)
+	$(BIN)/python -m tests.benchmarks.explain --accounts $(or $(ACCOUNTS),20000)
 
 clean:  ## remove the environment and the caches; the home folder stays
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache dbt/target

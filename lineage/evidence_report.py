@@ -25,7 +25,8 @@ th { text-align: left; font-weight: 600; border-bottom: 1px solid #1a1f24; paddi
      vertical-align: bottom }
 td { border-bottom: 1px solid #e8ecf0; padding: .22rem .5rem .22rem 0; vertical-align: top }
 code { font: .85em/1.4 ui-monospace, Menlo, Consolas, monospace; word-break: break-all }
-.scroll { overflow-x: auto } .bar { display: inline-block; height: .7em; vertical-align: baseline }
+.scroll { overflow-x: auto } .scroll td { white-space: nowrap; padding-right: 1rem }
+.bar { display: inline-block; height: .7em; vertical-align: baseline }
 .up { background: #b5442e } .down { background: #2b6ca3 } .ok { color: #1b6e3c } .stop { color: #a4262c }
 .note { color: #5f6368 } tr { break-inside: avoid }
 """

@@ -6,8 +6,7 @@ A trace and a replay start here and take nothing from today's project, portfolio
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from functools import lru_cache
@@ -83,16 +82,14 @@ class Recording:
         ctes = ",\n".join(f'"{name}" AS ({text}\n)' for name, text in texts.items())
         return f'WITH {ctes}\nSELECT * FROM "{self.target.name}"'
 
-    @contextmanager
-    def portfolio(self) -> Iterator[Portfolio]:
-        """The lender's portfolio as it was on that night: grades and points are its."""
+    def portfolio(self) -> Portfolio:
+        """The lender's portfolio as it was on that night: grades and points are its. Raises NotFound."""
         files = self.run.environment.get("portfolio_files")
         if not files:
             raise NotFound(
                 f"run {self.run.run_id} did not record its portfolio", "nights that ran since then can be replayed"
             )
-        with portfolio.archived(self.settings, files) as found:
-            yield found
+        return _portfolio(self.settings, tuple(sorted(files.items())))
 
 
 def recording(settings: Settings, engine: Engine, as_of: date, subject: str, *, run_id: str | None = None) -> Recording:
@@ -188,6 +185,12 @@ def _models(
 
     visit(wanted)
     return tuple(ordered.values())
+
+
+@lru_cache(maxsize=16)
+def _portfolio(settings: Settings, files: tuple[tuple[str, str], ...]) -> Portfolio:
+    with portfolio.archived(settings, dict(files)) as found:
+        return found
 
 
 @lru_cache(maxsize=4)

@@ -122,8 +122,7 @@ def replay(
         booster = rescore.recorded_booster(settings, recorded.scored)
         with sandbox.of_rows(recorded.models, rows.everything(), portfolio.id_type) as box:
             again = next(iter(rescore.rows_of(box, recorded.target.relation)), {})
-        with recorded.portfolio() as then:
-            score_again = rescore.score_again(booster, then, again) if again else {}
+        score_again = rescore.score_again(booster, recorded.portfolio(), again) if again else {}
         found = rescore.differences(stored, again, recorded.features) if stored is not None else ()
         found += rescore.differences(score, score_again, SCORE_COLUMNS)
         return SubjectReplay(recorded, id_, len(recorded.features), len(rows), found, time.perf_counter() - started)
@@ -139,7 +138,8 @@ def replay_night(
     started = time.perf_counter()
     with closing(lake_of(settings, recorded.publication)):
         pass  # the snapshot is there; a lake that lost it has been told of by now
-    with sandbox.of_snapshot(settings, snapshot, recorded.models) as box, recorded.portfolio() as then:
+    then = recorded.portfolio()
+    with sandbox.of_snapshot(settings, snapshot, recorded.models) as box:
         built = time.perf_counter()
         counts, columns = Counter[str](), Counter[str]()
         examples: list[tuple[str, str]] = []

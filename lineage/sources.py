@@ -18,8 +18,6 @@ from pipeline.contracts import CONTRACTS, ID
 RowIds = Mapping[str, tuple[int, ...]]
 """Raw table (without its schema) → sorted row ids; tables without rows are left out."""
 
-Renaming = Mapping[Any, Any]
-
 ROWID = "rowid"
 
 
@@ -79,45 +77,55 @@ def fetch(con: duckdb.DuckDBPyConnection, wanted: RowIds) -> SourceRows:
     )
 
 
-def with_copies(rows: SourceRows, sets: Sequence[RowIds], id_type: str) -> tuple[dict[str, pa.Table], list[Renaming]]:
-    """All rows as they are and, beside them, each row set once more under ids of its own; and each set's renaming.
+def with_copies(rows: SourceRows, sets: Sequence[RowIds], id_type: str) -> tuple[dict[str, pa.Table], Copies]:
+    """All rows as they are and, beside them, each row set once more under ids of its own.
 
     Ids are renamed throughout (accounts, payments, applications), so that no row of one set can meet a row of another
     in a join, a group or a partition: one run of the SQL then proves every set by itself. Renaming is one to one, so
     SQL that only compares ids gives a set the values that the original ids would have; SQL that computes with them
-    does not, and the set then counts as unproved. A renaming maps an original id to the set's own.
+    does not, and the set then counts as unproved.
     """
     named = (table[c].to_pylist() for name, table in rows.tables.items() for c in _id_columns(name))
-    ids = sorted({v for values in named for v in values if v is not None})
-    lowest = min([0, *ids]) if id_type == "BIGINT" else 0
-
-    def renamed(number: int) -> Renaming:
-        if id_type == "BIGINT":
-            return {v: lowest - 1 - number * len(ids) - i for i, v in enumerate(ids)}
-        return {v: f"{number}|{v}" for v in ids}
-
-    renamings = [renamed(number) for number in range(len(sets))]
+    copies = Copies(sorted({v for values in named for v in values if v is not None}), id_type)
     tables = {}
-    for name, table in rows.everything().items():
-        parts = [table]
-        for wanted, renaming in zip(sets, renamings, strict=True):
-            part = rows.only(name, wanted.get(name, ())).drop_columns([ROWID])
-            for column in _id_columns(name):
-                at = part.schema.get_field_index(column)
-                values = [None if v is None else renaming[v] for v in part[column].to_pylist()]
-                part = part.set_column(at, part.schema.field(at), pa.array(values, part.schema.field(at).type))
-            parts.append(part)
-        tables[name] = pa.concat_tables(parts)
-    return tables, renamings
+    for name, table in rows.tables.items():
+        place = {rowid: i for i, rowid in enumerate(table[ROWID].to_pylist())}
+        chosen = [(number, place[i]) for number, wanted in enumerate(sets) for i in wanted.get(name, ())]
+        plain = table.drop_columns([ROWID])
+        part = plain.take(pa.array([at for _, at in chosen], pa.int64()))
+        for column in _id_columns(name):
+            at = part.schema.get_field_index(column)
+            values = zip((number for number, _ in chosen), part[column].to_pylist(), strict=True)
+            renamed = [None if v is None else copies.renamed(number, v) for number, v in values]
+            part = part.set_column(at, part.schema.field(at), pa.array(renamed, part.schema.field(at).type))
+        tables[name] = pa.concat_tables([plain, part])
+    return tables, copies
 
 
-def strangers(rows: SourceRows, wanted: RowIds, subject: str, subject_id: int | str) -> bool:
-    """Whether any wanted row names another subject: the value is then a population's, not this subject's alone."""
-    for name, ids in wanted.items():
+class Copies:
+    """How ids are called in the copy of each row set."""
+
+    def __init__(self, ids: Sequence[Any], id_type: str) -> None:
+        self._codes = {v: i for i, v in enumerate(ids)}
+        self._lowest = min([0, *ids]) if id_type == "BIGINT" else None
+
+    def renamed(self, number: int, value: Any) -> Any:
+        """The id that stands for ``value`` in copy ``number``: below all ids that there are, or with a prefix."""
+        if self._lowest is None:
+            return f"{number}|{value}"
+        span = len(self._codes) + 1  # one more, for an id that none of the rows has
+        return self._lowest - 1 - number * span - self._codes.get(value, span - 1)
+
+
+def strangers(rows: SourceRows, subject: str, subject_id: int | str) -> dict[str, frozenset[int]]:
+    """Raw table → row ids of rows that name another subject: a value with such a row behind it is a population's."""
+    found: dict[str, set[int]] = {}
+    for name, table in rows.tables.items():
+        ids = table[ROWID].to_pylist()
         for column in {f"{subject}_id", "subject_id"} & set(_id_columns(name)):
-            if any(v not in (None, subject_id) for v in rows.only(name, ids)[column].to_pylist()):
-                return True
-    return False
+            other = {i for i, v in zip(ids, table[column].to_pylist(), strict=True) if v not in (None, subject_id)}
+            found[name] = found.get(name, set()) | other
+    return {name: frozenset(ids) for name, ids in found.items()}
 
 
 def _id_columns(table: str) -> list[str]:

@@ -219,18 +219,18 @@ def _trace(
     others = [] if not wanted else [sources.rows_behind(con, recorded, id_)]
     rows = sources.fetch(con, sources.union([*others, *by_feature.values()]))
     row_sets = list({_key(r): r for r in by_feature.values()}.values())
-    given, renamings = sources.with_copies(rows, row_sets, portfolio.id_type)
+    given, copies = sources.with_copies(rows, row_sets, portfolio.id_type)
     with sandbox.of_rows(recorded.models, given, portfolio.id_type) as box:
         computed = {row[recorded.key]: row for row in rescore.rows_of(box, recorded.target.relation)}
     again = computed.get(id_, {})
     values = stored if stored is not None else again
     booster = rescore.recorded_booster(recorded.settings, recorded.scored)
-    with recorded.portfolio() as then:
-        score_again = rescore.score_again(booster, then, again) if again else {}
+    score_again = rescore.score_again(booster, recorded.portfolio(), again) if again else {}
     different = rescore.differences(values, again, recorded.features)
     different += rescore.differences(score, score_again, SCORE_COLUMNS)
     proof = Proof(len(recorded.features), len(rows), different, time.perf_counter() - started)
-    alone = {_key(r): computed.get(renaming.get(id_)) for r, renaming in zip(row_sets, renamings, strict=True)}
+    alone = {_key(r): computed.get(copies.renamed(number, id_)) for number, r in enumerate(row_sets)}
+    strangers = sources.strangers(rows, recorded.subject, id_)
     parts = rescore.contributions(booster, values)
     tests = _tests_by_column(engine, recorded)
     makers = makers_of(recorded)
@@ -249,7 +249,7 @@ def _trace(
                 for table, ids in sorted(by_feature[name].items())
             ),
             proved=_gives(alone[_key(by_feature[name])], name, values.get(name)),
-            population=sources.strangers(rows, by_feature[name], recorded.subject, id_),
+            population=any(strangers.get(t, frozenset()) & set(ids) for t, ids in by_feature[name].items()),
         )
         for name in asked
     ]

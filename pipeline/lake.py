@@ -19,6 +19,7 @@ from pipeline.errors import ConfigError, NotFound
 from pipeline.sql import ident, literal
 
 ALIAS = "lake"
+_ROW_GROUP = 16_384
 SCHEMAS = ("raw", "staging", "intermediate", "features", "marts", "scores", "training", "ops")
 
 
@@ -122,6 +123,8 @@ def create(settings: Settings, id_type: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     with closing(connect(settings, read_only=False)) as con:
         con.execute(f"CALL {ALIAS}.set_option('data_inlining_row_limit', 0)")
+        # Files are sorted by key: with small row groups a look-up of one account decodes a few pages of each.
+        con.execute(f"CALL {ALIAS}.set_option('parquet_row_group_size', {_ROW_GROUP})")
         con.execute("BEGIN")
         for schema in SCHEMAS:
             con.execute(f"CREATE SCHEMA IF NOT EXISTS {ident(ALIAS, schema)}")
