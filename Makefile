@@ -3,6 +3,7 @@ SHELL := /bin/bash
 export SCORETRACE_HOME ?= $(CURDIR)/var
 DEMO_SERVE ?= 1
 DEMO_ACCOUNTS ?= 20000
+TEST_PROCESSES ?= 2
 BIN := .venv/bin
 SETUP := .venv/.ready
 
@@ -30,7 +31,7 @@ lint: $(SETUP)  ## style, types, direction of imports
 	$(BIN)/lint-imports
 
 test: $(SETUP) tools lint  ## everything, in a home of its own
-	$(BIN)/pytest
+	$(BIN)/pytest -n $(TEST_PROCESSES) --dist worksteal
 
 bench: $(SETUP)  ## seconds, rows and memory per stage (ACCOUNTS=410000)
 	$(BIN)/python -m tests.benchmarks.night --accounts $(or $(ACCOUNTS),41000)

@@ -1,19 +1,27 @@
-"""The expensive fixture, built once a session: a small Cascade home with approved models and one published night."""
+"""The expensive things, made once a run however many processes share it: a small Cascade home with approved models
+and one published night, and the parsed dbt project."""
 
 from __future__ import annotations
 
+import fcntl
+import json
+import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
 
 from pipeline.config import SHIPPED_PORTFOLIOS, Settings, prepare_process
+
+if TYPE_CHECKING:
+    from dbt.contracts.graph.manifest import Manifest
 
 prepare_process()
 # Machines differ and share their cores: a law is checked for its truth, not for its speed.
@@ -36,8 +44,28 @@ class Cascade:
         return Settings.at(folder)
 
 
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], str]) -> tuple[Path, str]:
+    """A folder that one of the run's processes fills and the others wait for, and the word that ``make`` left of it."""
+    base = factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    done = folder.with_suffix(".done")
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not done.exists():
+            shutil.rmtree(folder, ignore_errors=True)  # of a process that failed halfway
+            folder.mkdir()
+            done.write_text(make(folder), encoding="utf-8")
+    return folder, done.read_text(encoding="utf-8")
+
+
 @pytest.fixture(scope="session")
 def cascade(tmp_path_factory: pytest.TempPathFactory) -> Cascade:
+    folder, content_sha256 = made_once(tmp_path_factory, "cascade", make_cascade)
+    return Cascade(Settings.at(folder / "home"), content_sha256)
+
+
+def make_cascade(folder: Path) -> str:
+    """Make the home of the ``cascade`` fixture in the folder; returns the content hash of its first night."""
     from pipeline import home, lake, synth
     from pipeline.land import land
     from pipeline.nightly import run_night
@@ -46,7 +74,6 @@ def cascade(tmp_path_factory: pytest.TempPathFactory) -> Cascade:
     from pipeline.retrain import run_retrain
     from pipeline.transform import Warehouse
 
-    folder = tmp_path_factory.mktemp("cascade")
     shutil.copytree(SHIPPED_PORTFOLIOS / "cascade", folder / "portfolio")
     yml = folder / "portfolio" / "portfolio.yml"
     # Fewer cohorts than the shipped lender trains on: the way is the same, and shorter.
@@ -73,7 +100,29 @@ def cascade(tmp_path_factory: pytest.TempPathFactory) -> Cascade:
     report = run_night(
         settings, portfolio, engine, FIRST, actor="engineer", extracts=settings.extracts_dir, warehouse=warehouse
     )
-    return Cascade(settings, report.content_sha256)
+    return report.content_sha256
+
+
+@pytest.fixture(scope="session", autouse=True)
+def parsed_once() -> Iterator[None]:
+    """Parsing the dbt project takes seconds and gives the same for every home with the same constants: what one
+    warehouse of a process has parsed, the next ones take a copy of. Processes of their own still parse."""
+    from pipeline.transform import Warehouse
+
+    parse, parsed = Warehouse._project, dict[str, "Manifest"]()
+
+    def project(warehouse: Warehouse) -> Manifest:
+        if warehouse._parsed is None:
+            constants = json.dumps(warehouse._constants(), sort_keys=True)
+            if constants not in parsed:
+                # Kept as parsed: a warehouse's own manifest takes up what its builds compile.
+                parsed[constants] = parse(warehouse).deepcopy()
+            warehouse._parsed = parsed[constants].deepcopy()
+        return warehouse._parsed
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Warehouse, "_project", project)
+        yield
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 {{ config(materialized='partition', partition_column='as_of_date') }}
 -- Expected loss of the book: PD × loss given default × exposure at default, by product and grade. Exact decimals all
--- the way: the PD is rounded to eight digits once, and money is never a float.
+-- the way: the PD is rounded to eight digits once, and money is never a float. DuckDB multiplies decimals of up to 18
+-- digits within 18 digits, and a PD has eight of them: exposures are widened first, or a million overflows.
 with exposures as (
     select
         scores.account_id,
@@ -13,8 +14,11 @@ with exposures as (
         cast(
             greatest(coalesce(slots.balance_1, 0), 0)
             + {{ by_product('slots.product_code', 'ccf_by_product') }}
-            * greatest(coalesce(slots.credit_limit_1, 0) - greatest(coalesce(slots.balance_1, 0), 0), 0)
-            as decimal(18, 2)
+            * cast(
+                greatest(coalesce(slots.credit_limit_1, 0) - greatest(coalesce(slots.balance_1, 0), 0), 0)
+                as decimal(20, 2)
+            )
+            as decimal(20, 2)
         ) as exposure
     from {{ source('scores', 'account_scores') }} as scores
     inner join {{ ref('int_account_slots') }} as slots
