@@ -112,3 +112,5 @@ def test_harbor_comes_aboard_by_the_readmes_own_words(tmp_path: Path) -> None:
     assert "version 1 registered" in printed[2]
     assert "published 2026-02-28" in printed[4]
     assert re.search(r"^H0\d{3}\s+2026-02-28\s+0\.\d+", printed[5], re.MULTILINE)
+    assert "✓ proved" in printed[6] and "statements.csv" in printed[6]
+    assert " 0 different, 0 missing, 0 extra" in printed[7]
