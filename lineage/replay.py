@@ -113,19 +113,38 @@ def replay(
     run_id: str | None = None,
     con: duckdb.DuckDBPyConnection | None = None,
 ) -> SubjectReplay:
-    """Compute one subject's features and score again from its raw rows. Arguments and errors as ``trace.trace``."""
+    """Compute one subject's features and score again from its raw rows. Arguments and errors as ``trace.trace``.
+
+    The rows are those that name the subject. Only if the values do not come out so are the rows asked of lineage, which
+    also finds rows of others: what differs then does not differ for want of rows.
+    """
     with resolved(settings, engine, portfolio, subject, as_of, kind, run_id, con) as (recorded, id_, at):
         started = time.perf_counter()
-        stored = rescore.stored_features(at, recorded, id_)
-        score = rescore.stored_score(at, recorded, id_) or {}
-        rows = sources.fetch(at, sources.rows_behind(at, recorded, id_))
-        booster = rescore.recorded_booster(settings, recorded.scored)
-        with sandbox.of_rows(recorded.models, rows.everything(), portfolio.id_type) as box:
-            again = next(iter(rescore.rows_of(box, recorded.target.relation)), {})
-        score_again = rescore.score_again(booster, recorded.portfolio(), again) if again else {}
-        found = rescore.differences(stored, again, recorded.features) if stored is not None else ()
-        found += rescore.differences(score, score_again, SCORE_COLUMNS)
+        rows = sources.own_rows(at, recorded, id_)
+        found = _compared(recorded, portfolio, id_, rows, at)
+        if found:
+            rows = sources.fetch(at, sources.rows_behind(at, recorded, id_))
+            found = _compared(recorded, portfolio, id_, rows, at)
         return SubjectReplay(recorded, id_, len(recorded.features), len(rows), found, time.perf_counter() - started)
+
+
+def _compared(
+    recorded: Recording,
+    portfolio: Portfolio,
+    id_: int | str,
+    rows: sources.SourceRows,
+    con: duckdb.DuckDBPyConnection,
+) -> tuple[Difference, ...]:
+    """What of a subject's stored features and score the archived SQL and model do not give over these rows."""
+    stored = rescore.stored_features(con, recorded, id_)
+    score = rescore.stored_score(con, recorded, id_) or {}
+    with sandbox.of_rows(recorded.models, rows.everything(), portfolio.id_type) as box:
+        computed = rescore.rows_of(box, recorded.target.relation, f"{recorded.key} = ?", id_)
+    again = next(iter(computed), {})
+    booster = rescore.recorded_booster(recorded.settings, recorded.scored)
+    score_again = rescore.score_again(booster, recorded.portfolio(), again) if again else {}
+    found = rescore.differences(stored, again, recorded.features) if stored is not None else ()
+    return found + rescore.differences(score, score_again, SCORE_COLUMNS)
 
 
 def replay_night(

@@ -43,6 +43,23 @@ class SourceRows:
         return {name: {row[ROWID]: row for row in table.to_pylist()} for name, table in self.tables.items()}
 
 
+def own_rows(con: duckdb.DuckDBPyConnection, recorded: Recording, subject_id: int | str) -> SourceRows:
+    """Every raw row that names the subject, of the tables that the models read: a plain look-up, without lineage.
+
+    For features of a subject's own that is all they can depend on. For one that reads other subjects' rows it is not.
+    """
+    texts = " ".join(m.sql for m in recorded.models)
+    tables = {}
+    for name in CONTRACTS:
+        columns = {recorded.key, "subject_id"} & set(_id_columns(name))
+        if columns and f'"raw"."{name}"' in texts:
+            where = " OR ".join(f"{column} = ?" for column in sorted(columns))
+            tables[name] = con.execute(
+                f"SELECT rowid, * FROM lake.raw.{name} WHERE {where} ORDER BY rowid", [subject_id] * len(columns)
+            ).to_arrow_table()
+    return SourceRows(tables)
+
+
 def rows_behind(con: duckdb.DuckDBPyConnection, recorded: Recording, subject_id: int | str) -> RowIds:
     """The row ids behind the subject's whole feature row. con: the lake at the publication's snapshot."""
     return _plain(
