@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import tempfile
 import traceback
-from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -99,7 +98,7 @@ def land(
     portfolio, engine = open_home(settings)
     with (
         writer_lease(settings, engine, f"land --load-date {load_date.date()} by {actor()}"),
-        closing(lake.connect(settings, read_only=False)) as con,
+        lake.stopping(lake.connect(settings, read_only=False)) as con,
     ):
         loads = land_extracts(con, portfolio, load_date.date(), extracts or settings.extracts_dir, progress)
     if as_json:

@@ -95,7 +95,7 @@ def open_extracts(
         try:
             raw = _open_parquet(con, extract, file) if file.path.suffix == ".parquet" else _open_csv(con, extract, file)
         except duckdb.Error as error:
-            raise LandingError(f"{file.path.name}: {_reader_message(error)}", _AGAIN) from error
+            raise LandingError(f"{file.path.name}{_reader_message(str(error))}", _AGAIN) from error
         _define(con, extract, file, raw, load_date)
 
 
@@ -141,14 +141,15 @@ def _raw(extract: Extract) -> str:
 def _csv_header(extract: Extract, path: Path) -> list[str]:
     opener = gzip.open if path.suffix == ".gz" else open
     try:
-        with opener(path, "rt", encoding="utf-8-sig", newline="") as handle:
+        # Other bytes than the header's are not judged here: DuckDB names the line that they are in.
+        with opener(path, "rt", encoding="utf-8-sig", errors="surrogateescape", newline="") as handle:
             header = next(csv.reader(handle, delimiter=extract.delimiter), [])
-    except UnicodeDecodeError as error:
-        raise LandingError(f"{path.name} is not UTF-8: {error.reason} at byte {error.start}", _AGAIN) from error
     except (EOFError, OSError) as error:
         raise LandingError(f"{path.name} cannot be read to its end: {error}", _AGAIN) from error
     except csv.Error as error:
         raise LandingError(f"{path.name}, header: {error}", _AGAIN) from error
+    if any("\udc80" <= character <= "\udcff" for name in header for character in name):
+        raise LandingError(f"{path.name}, line 1: not UTF-8", _AGAIN)
     if len(header) == 1:
         for other in ",;|\t":
             if other != extract.delimiter and len(header[0].split(other)) > 1:
@@ -246,10 +247,23 @@ def _unreadable(name: str, raw_type: str, declared: str) -> str:
     return f"{column} IS NOT NULL AND (TRY_CAST({text} AS {declared}) IS NULL{lossy})"
 
 
-def _reader_message(error: duckdb.Error) -> str:
-    """The part of a DuckDB reader's message that speaks of the file: the first lines, without its advice."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    kept = [
-        line for line in lines if not line.lower().startswith(("possible", "*", "auto", "delimiter", "quote", "  "))
-    ]
-    return " ".join(kept[:3])[:400]
+def _reader_message(text: str) -> str:
+    """What a DuckDB reader says of the file: the line and the fault, to be put after the file's name.
+
+    Without its advice, and without the line itself: that is a customer's record, and messages are kept.
+    """
+    kept = [line.strip() for line in text.partition("\nPossible")[0].splitlines() if line.strip()]
+    found = re.match(r"(?:[\w ]+ Error: )?CSV Error on Line: (\d+)", text)
+    if not found:
+        said = [line for line in kept if not re.match(r"LINE \d+:|\^", line)]
+        return ": " + re.sub(r"^[\w ]+ Error: ", "", " ".join(said))[:400]
+    counts = re.search(r"^Expected Number of Columns: (\d+) Found: (\d+)$", text, re.MULTILINE)
+    if counts:
+        fault = f"{counts[2]} columns where the header has {counts[1]}"
+    elif "not utf-8 encoded" in text:
+        fault = "not UTF-8"
+    elif "unterminated quote" in text:
+        fault = "a quote that is not closed where its value ends"
+    else:
+        fault = kept[-1]
+    return f", line {found[1]}: {fault}"

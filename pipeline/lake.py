@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import importlib
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import duckdb
@@ -100,6 +101,20 @@ def session(con: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
     cursor = con.cursor()
     _enter(cursor)
     return cursor
+
+
+@contextmanager
+def stopping(con: duckdb.DuckDBPyConnection) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Close a connection at the end, and first stop what may still run on it.
+
+    A time limit or Ctrl-C ends the wait for a query, but not always the query: DuckDB's other threads go on, and
+    closing the connection would wait for them, for hours if need be.
+    """
+    try:
+        yield con
+    finally:
+        con.interrupt()
+        con.close()
 
 
 def _enter(con: duckdb.DuckDBPyConnection, alias: str = ALIAS) -> None:

@@ -8,6 +8,7 @@ them stays. A row's permanent name is its file, that file's SHA-256 and its reco
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -244,8 +245,9 @@ def _check_rows(
                 expression = column_name if column_name == contract.event_date else ident(column_name)
                 shown = con.execute(f"SELECT CAST({expression} AS VARCHAR) FROM _mapped WHERE {bad} LIMIT 1").fetchone()
             value = f" ({shown[0]!r})" if shown and shown[0] is not None else ""
+            named = " or ".join(c.name for c in contract.columns if c.name in re.findall(r"\w+", column_name))
             raise LandingError(
-                f"{at}: {contract.table}.{column_name}{value} {fault}; {count:,} such rows",
+                f"{at}: {contract.table}.{named or column_name}{value} {fault}; {count:,} such rows",
                 "correct the file or the mapping and land it again; nothing was landed",
             )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -51,9 +51,9 @@ class Work:
     cohorts: tuple[date, ...] = ()
     outcome: TrainingOutcome | None = None
 
-    def session(self) -> closing[duckdb.DuckDBPyConnection]:
-        """A session for one task; closing it ends whatever transaction was left open."""
-        return closing(lake.session(self.con))
+    def session(self) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
+        """A session for one task; its end is the end of whatever query or transaction was left open."""
+        return lake.stopping(lake.session(self.con))
 
     def snapshot(self) -> int:
         """The lake's newest snapshot."""
@@ -112,7 +112,7 @@ def run_of(
     portfolio.require_not_future(as_of)
     with (
         writer_lease(settings, engine, f"{kind} --as-of {as_of} by {actor}"),
-        closing(lake.connect(settings, read_only=False)) as con,
+        lake.stopping(lake.connect(settings, read_only=False)) as con,
     ):
         for path in files_of(portfolio.folder):
             archive.keep(settings, path.read_bytes())

@@ -16,7 +16,7 @@ import duckdb
 import pytest
 from sqlalchemy import Engine, select
 
-from pipeline import control, dag, portfolio
+from pipeline import control, dag, lake, portfolio
 from pipeline.config import Settings
 from pipeline.dag import Graph, Task, TaskResult
 from pipeline.errors import ConfigError, GateFailed, LeaseHeld, TaskTimeout
@@ -101,7 +101,9 @@ def _sleep(_: None) -> TaskResult:
 
 
 def _query(_: None) -> TaskResult:
-    duckdb.sql("SELECT count(*) FROM range(1000000) a, range(1000000) b").fetchall()
+    """Ten minutes of counting, on as many threads as there are cores: the wait ends, and so must the query."""
+    with lake.stopping(duckdb.connect()) as con:
+        con.execute("SELECT count(*) FROM range(1000000) a, range(1000000) b").fetchall()
     return TaskResult()
 
 
@@ -113,6 +115,9 @@ def test_a_task_over_its_limit_is_stopped_and_named(
     with pytest.raises(TaskTimeout, match="task slow ran longer than its limit"):
         run(Graph("g", (Task("slow", slow, timeout=0.2),)), ledger)
     assert time.monotonic() - started < 3
+    before = time.process_time()
+    time.sleep(0.5)
+    assert time.process_time() - before < 0.25, "nothing goes on behind the back of the one who stopped it"
 
 
 def test_a_graph_that_cannot_run_is_refused() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import closing
@@ -175,23 +176,36 @@ def test_a_bad_file_is_named_and_changes_nothing(lender: Lender, fault: str) -> 
     assert lake.current_snapshot(lender.con) == before
 
 
+HEAD = b"acct;closed;limit_eur;owed;late_days\n"
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         (b"", "is empty"),
-        (b"acct;closed;limit_eur;owed;late_days\nH\xff1;2026-03-10;1;1;0\n", "statements.csv"),
-        (b"acct;closed;limit_eur;owed;late_days\nH001;2026-03-10;1;1;0\nH002;2026-0", "statements.csv"),
-        (b"\xff\xfea\x00c\x00", "not UTF-8"),
-        (b'acct;closed;limit_eur;owed;late_days\n"H001;2026-03-10;1;1;0\n', "statements.csv"),
+        (HEAD + b"H001;2026-03-10;1;1;0\nH\xff1;2026-03-10;1;1;0\n", ", line 3: not UTF-8"),
+        (HEAD + b"H001;2026-03-10;1;1;0\nH002;2026-0", ", line 3: 2 columns where the header has 5"),
+        (b"\xff\xfea\x00c\x00", ", line 1: not UTF-8"),
+        (HEAD + b'"H001;2026-03-10;1;1;0\n', ", line 2: a quote that is not closed"),
+        (HEAD + b"x" * 2_500_000 + b";2026-03-10;1;1;0\n", ", line 2: Maximum line size"),
     ],
-    ids=["empty", "latin-1", "cut in a row", "utf-16", "open quote"],
+    ids=["empty", "latin-1", "cut in a row", "utf-16", "open quote", "one endless line"],
 )
 def test_damaged_bytes(lender: Lender, content: bytes, message: str) -> None:
     path = write_statements(lender.extracts, DAY, book(DAY))
     path.write_bytes(content)
-    with pytest.raises(LandingError, match=message):
+    with pytest.raises(LandingError, match=f"^statements.csv{message}|^statements.csv {message}") as caught:
         lender.land()
+    assert "H00" not in caught.value.message, "a customer's record stays out of messages"
+    assert len(caught.value.message) < 100
     assert lender.count() == 0
+
+
+def test_a_payment_of_the_future_is_told_by_its_columns(lender: Lender) -> None:
+    path = write_statements(lender.extracts, DAY, book(DAY))
+    path.with_name("receipts.csv").write_text("no,acct,due,paid,amount\nR1,H001,2026-03-09,2026-03-11,5.00\n")
+    with pytest.raises(LandingError, match=r"receipts.csv, row 1: .*due_date or paid_on \('2026-03-11'\)"):
+        lender.land()
 
 
 @pytest.mark.parametrize("suffix", [".csv.gz", ".parquet"])
@@ -200,8 +214,9 @@ def test_a_truncated_archive(lender: Lender, suffix: str) -> None:
     whole = gzip.compress(path.read_bytes()) if suffix == ".csv.gz" else b"PAR1" + bytes(400)
     path.with_name("statements" + suffix).write_bytes(whole[: len(whole) // 2])
     path.unlink()
-    with pytest.raises(LandingError, match="statements"):
+    with pytest.raises(LandingError, match=f"^statements{re.escape(suffix)}[:,] ?[^/]*") as caught:
         lender.land()
+    assert "SELECT" not in caught.value.message, "a query of ours says nothing of the file"
     assert lender.count() == 0
 
 
