@@ -80,7 +80,7 @@ def replay(
         else:
             verdict = "✓ equal bit for bit" if one.equal else f"✕ {len(one.differences)} values differ"
             out.print(
-                f"{one.recorded.subject} {subject} as of {as_of.date()}: {one.features} features and the score "
+                f"{one.recorded.subject} {plain(subject)} as of {as_of.date()}: {one.features} features and the score "
                 f"computed again from {one.rows} rows in {one.seconds:.2f} s: {verdict}"
             )
             if not one.equal:
@@ -172,7 +172,7 @@ def evidence(
     if as_json:
         print_json(vars(pack))
         return
-    out.print(f"{pack.path}: {pack.files} files, manifest {pack.manifest_sha256[:12]}")
+    out.print(f"{plain(str(pack.path))}: {pack.files} files, manifest {pack.manifest_sha256[:12]}")
     if pack.masked:
         out.print(f"masked: {', '.join(pack.masked)} (--personal-data leaves them readable)")
     out.print("next: unpack it anywhere and run python verify.py")
@@ -182,10 +182,14 @@ def _print_trace(found: Trace, *, with_rows: bool) -> None:
     recorded, score = found.recorded, found.score
     model, promoted = recorded.scored, found.promotion
     out.print(
-        f"{recorded.subject} {found.subject_id} as of {recorded.as_of}: PD {score['pd']:.4%}, grade {score['grade']}, "
-        f"{score['score_points']} points, log-odds {score['log_odds']:+.4f}"
+        f"{recorded.subject} {plain(str(found.subject_id))} as of {recorded.as_of}: PD {score['pd']:.4%}, "
+        f"grade {score['grade']}, {score['score_points']} points, log-odds {score['log_odds']:+.4f}"
     )
-    by = f"promoted by {promoted.actor} on {promoted.promoted_at:%Y-%m-%d}" if promoted else "no promotion on record"
+    by = (
+        f"promoted by {plain(promoted.actor)} on {promoted.promoted_at:%Y-%m-%d}"
+        if promoted
+        else "no promotion on record"
+    )
     out.print(
         f"scored {score['scored_at']:%Y-%m-%d %H:%M:%S %Z}, {model.name} v{model.version} ({model.digest[:12]}), {by}"
     )
@@ -256,7 +260,7 @@ def _print_why(found: Why) -> None:
         return f"{state.log_odds:+.4f} on {recorded.as_of} ({recorded.scored.name} v{recorded.scored.version})"
 
     out.print(
-        f"{found.first.subject} {found.subject_id}: log-odds {side(found.first, found.before)} → "
+        f"{found.first.subject} {plain(str(found.subject_id))}: log-odds {side(found.first, found.before)} → "
         f"{side(found.second, found.after)}, {found.change:+.4f}"
     )
     print_table(("part", "log-odds", "rows"), [(p.name, f"{p.change:+.4f}", _counts(p.rows)) for p in found.parts])

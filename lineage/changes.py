@@ -185,11 +185,13 @@ class _Walk:
         self._features: list[tuple[tuple[RecordedModel, ...], dict[str, pa.Table], dict[str, Any] | None]] = []
 
     def state(self, scorer: Recording, models: tuple[RecordedModel, ...], rows: dict[str, pa.Table]) -> State | None:
-        """The score by the model of ``scorer``; None when the SQL gives the subject no row."""
+        """The score by the model of ``scorer``; None when the SQL gives the subject no row, or not what it reads."""
         features = self._computed(scorer, models, rows)
         if features is None:
             return None
         booster = rescore.recorded_booster(scorer.settings, scorer.scored)
+        if not features.keys() >= set(native.features(booster)):
+            return None
         raw = float(native.log_odds(booster, rescore.one_row(booster, features), 1)[0])
         parts = rescore.contributions(booster, features)
         return State(raw, {**parts.by_feature, BASE: parts.base}, features)

@@ -29,6 +29,8 @@ import pyarrow.parquet as pq
 from sqlalchemy import Engine
 
 from lineage import evidence_report, rescore
+from lineage.columns import cached_column_lineage
+from lineage.recording import Recording, meta_of
 from lineage.trace import Trace
 from pipeline import archive, ledger
 from pipeline import booster as native
@@ -64,7 +66,8 @@ def write_pack(
 ) -> Pack:
     """Write the pack of a traced score (all its features). The file appears whole or not at all.
 
-    personal_data: leave columns that the contracts or features call personal data readable; masked otherwise.
+    personal_data: leave columns that the contracts or features call personal data, and features that are made of
+    such columns, readable; masked otherwise.
     Raises ConfigError when the file cannot be written, or is there already.
     """
     if out.exists():
@@ -122,11 +125,20 @@ def _facts(portfolio: Portfolio, found: Trace, masked: frozenset[str], packed_at
     """The trace, with what the verifier needs beside it. Rows are in rows/, so features name them by row id."""
     facts = found.as_dict()
     values = {f.name: f.value for f in found.features}
-    hidden = {name: MASK if name in masked and value is not None else value for name, value in values.items()}
+
+    def shown(name: str, value: Any) -> Any:
+        return MASK if name in masked and value is not None else value
+
+    hidden = {name: shown(name, value) for name, value in values.items()}
     for feature in facts["features"]:
         feature["value"] = hidden[feature["name"]]
         for source in feature["sources"]:
             del source["rows"]
+    del facts["proof"]["seconds"]  # how long it took is no fact of the score: two packs of one score are the same
+    facts["proof"]["differences"] = [
+        {"name": d.name, "stored": shown(d.name, d.stored), "replayed": shown(d.name, d.replayed)}
+        for d in found.proof.differences
+    ]
     booster = rescore.recorded_booster(found.recorded.settings, found.recorded.scored)
     return facts | {
         "packed_at": packed_at.isoformat(timespec="seconds"),
@@ -169,7 +181,8 @@ def _record(engine: Engine, found: Trace) -> dict[str, Any]:
 
 def _personal(found: Trace) -> tuple[str, ...]:
     """Names of the columns and features among the pack's values that are personal data."""
-    features = {f.name for f in found.features if f.declared.get("pii") and f.value is not None}
+    made = personal_features(found.recorded)
+    features = {f.name for f in found.features if f.name in made and f.value is not None}
     columns = {
         column.name
         for table, rows in _rows(found).items()
@@ -177,6 +190,23 @@ def _personal(found: Trace) -> tuple[str, ...]:
         if column.pii and any(row.get(column.name) is not None for row in rows)
     }
     return tuple(sorted(features | columns))
+
+
+def personal_features(recorded: Recording) -> frozenset[str]:
+    """Features that are declared personal data, or are made of a column that a contract or a feature declares so.
+
+    What is made of it gives it away: an amount and its ratio to the income give the income.
+    """
+    schema = {f"raw.{t}": {c.name: "" for c in (*k.columns, *LANDING_COLUMNS)} for t, k in CONTRACTS.items()}
+    personal = {(f"raw.{t}", c.name) for t, k in CONTRACTS.items() for c in k.columns if c.pii}
+    for model in recorded.models:
+        table = model.relation.replace('"', "").removeprefix("lake.")
+        lineage = cached_column_lineage(recorded.settings, model.sql, schema)
+        schema[table] = dict.fromkeys(lineage.columns, "")
+        declared = {name for name, column in model.columns.items() if meta_of(column).get("pii")}
+        made = {n for n, inputs in lineage.columns.items() if any((i.table, i.column) in personal for i in inputs)}
+        personal |= {(table, name) for name in declared | made}
+    return frozenset(name for name in recorded.features if (table, name) in personal)
 
 
 def _masked_row(table: str, row: Mapping[str, Any], masked: frozenset[str]) -> dict[str, Any]:

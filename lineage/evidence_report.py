@@ -45,7 +45,7 @@ def page(found: Trace, facts: Mapping[str, Any], record: Mapping[str, Any]) -> s
         _contributions(found, facts),
         _paths(found, facts),
         _night(record),
-        _proof(found),
+        _proof(found, facts),
         _contents(found),
     ]
     return (
@@ -107,7 +107,7 @@ def _contributions(found: Trace, facts: Mapping[str, Any]) -> str:
         width = round(120 * abs(f.contribution or 0.0) / largest)
         side = "up" if (f.contribution or 0.0) > 0 else "down"
         bar = f"<span class='bar {side}' style='width:{width}px'></span>"
-        rows.append((_t(f.name), _v(facts["feature_values"].get(f.name)), f"{f.contribution:+.4f}", bar))
+        rows.append((_t(f.name), _t(_v(facts["feature_values"].get(f.name))), f"{f.contribution:+.4f}", bar))
     rest = sum(f.contribution or 0.0 for f in read) - sum(f.contribution or 0.0 for f in shown)
     rows.append((f"{len(read) - len(shown)} other features", "", f"{rest:+.4f}", ""))
     rows.append(("<b>together</b>", "", f"<b>{found.score['log_odds']:+.4f}</b>", ""))
@@ -128,7 +128,7 @@ def _paths(found: Trace, facts: Mapping[str, Any]) -> str:
             else "<span class='stop'>✕ these rows alone do not give the value</span>"
         )
         parts.append(
-            f"<h3>{_t(f.name)} = {_v(facts['feature_values'].get(f.name))}</h3><p>{_t(f.description)} Computed by "
+            f"<h3>{_t(f.name)} = {_t(_v(facts['feature_values'].get(f.name)))}</h3><p>{_t(f.description)} Computed by "
             f"<code>{_t(f.model.name)}</code> (SQL <code>{f.model.sha256[:12]}</code>); {tests}. {verdict}</p>"
         )
         for source in f.sources:
@@ -167,7 +167,7 @@ def _night(record: Mapping[str, Any]) -> str:
     )
 
 
-def _proof(found: Trace) -> str:
+def _proof(found: Trace, facts: Mapping[str, Any]) -> str:
     proof = found.proof
     good = proof.features_equal and proof.score_equal
     verdict = (
@@ -175,7 +175,11 @@ def _proof(found: Trace) -> str:
         f"{proof.rows} source rows with the run's own SQL and model, and are equal to the stored ones bit for bit.</p>"
         if good
         else "<p class='stop'>✕ Not everything came out as stored: "
-        + _t(", ".join(f"{d.name} (stored {d.stored}, computed {d.replayed})" for d in proof.differences))
+        + _t(
+            ", ".join(
+                "{name} (stored {stored}, computed {replayed})".format(**d) for d in facts["proof"]["differences"]
+            )
+        )
         + "</p>"
     )
     notes = "".join(f"<p class='note'>▲ {_t(n)}</p>" for n in found.notes)

@@ -210,18 +210,24 @@ def _side_by_side(
             f"CASE WHEN f.{key} IS NULL THEN [] WHEN a.{key} IS NULL THEN [] "
             f"ELSE list_filter([{', '.join(checks)}], lambda x: x IS NOT NULL) END"
         )
-        join = f"FULL JOIN (SELECT * FROM {_stored(recorded)} WHERE as_of_date = {day}) f ON f.{key} = a.{key}"
+        join = f"FULL JOIN {_numbered(_stored(recorded), key, day)} f ON f.{key} = a.{key} AND f._nth = a._nth"
     ids = f"coalesce(a.{key}, {f'f.{key}, ' if kept else ''}s.{key})"
     on = f"coalesce(a.{key}, f.{key})" if kept else f"a.{key}"
+    nth = "coalesce(a._nth, f._nth)" if kept else "a._nth"
     inputs = ", ".join(f"CAST(a.{ident(name)} AS DOUBLE)" for name in wanted)
     scores = ident(sandbox.RECORDED, "scores", f"{recorded.subject}_scores")
     reader = con.execute(
         f"""SELECT CAST({ids} AS VARCHAR), a.{key} IS NOT NULL, s.{key} IS NOT NULL, {differing},
                 s.pd, s.log_odds, s.score_points, s.grade, {inputs}
-            FROM {recorded.target.relation} a {join}
-            FULL JOIN (SELECT * FROM {scores} WHERE as_of_date = {day}) s ON s.{key} = {on}"""
+            FROM (SELECT *, 1 AS _nth FROM {recorded.target.relation}) a {join}
+            FULL JOIN {_numbered(scores, key, day)} s ON s.{key} = {on} AND s._nth = {nth}"""
     ).to_arrow_reader(BATCH_ROWS)
     yield from reader
+
+
+def _numbered(table: str, key: str, day: str) -> str:
+    """A stored partition with its rows of one subject numbered: nothing is computed that a second one could be."""
+    return f"(SELECT *, row_number() OVER (PARTITION BY {key}) AS _nth FROM {table} WHERE as_of_date = {day})"
 
 
 @dataclass(frozen=True, eq=False)

@@ -98,9 +98,9 @@ def with_copies(rows: SourceRows, sets: Sequence[RowIds], id_type: str) -> tuple
     """All rows as they are and, beside them, each row set once more under ids of its own.
 
     Ids are renamed throughout (accounts, payments, applications), so that no row of one set can meet a row of another
-    in a join, a group or a partition: one run of the SQL then proves every set by itself. Renaming is one to one, so
-    SQL that only compares ids gives a set the values that the original ids would have; SQL that computes with them
-    does not, and the set then counts as unproved.
+    in a join, a group or a partition: one run of the SQL then proves every set by itself. Renaming is one to one and
+    keeps the order, so SQL that only compares ids gives a set the values that the original ids would have; SQL that
+    computes with them does not, and the set then counts as unproved.
     """
     named = (table[c].to_pylist() for name, table in rows.tables.items() for c in _id_columns(name))
     copies = Copies(sorted({v for values in named for v in values if v is not None}), id_type)
@@ -131,7 +131,7 @@ class Copies:
         if self._lowest is None:
             return f"{number}|{value}"
         span = len(self._codes) + 1  # one more, for an id that none of the rows has
-        return self._lowest - 1 - number * span - self._codes.get(value, span - 1)
+        return self._lowest - (number + 1) * span + self._codes.get(value, span - 1)
 
 
 def strangers(rows: SourceRows, subject: str, subject_id: int | str) -> dict[str, frozenset[int]]:

@@ -79,8 +79,10 @@ def kind_of(con: duckdb.DuckDBPyConnection, publication: Publication, id_: int |
         raise NotFound(
             f"{id_} is an account and an application on {publication.as_of}", "say which with --subject account"
         )
+    others = [k for k in SUBJECTS if k not in wanted and _scored(con, k, id_, publication.as_of)]
+    why = f"it is an {others[0]}" if others else _absence(con, id_, publication.as_of)
     raise NotFound(
-        f"{' or '.join(wanted)} {id_} has no score on {publication.as_of}: {_absence(con, id_, publication.as_of)}",
+        f"{' or '.join(wanted)} {id_} has no score on {publication.as_of}: {why}",
         f"`scoretrace scores --as-of {publication.as_of}` lists what was scored",
     )
 

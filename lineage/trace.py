@@ -255,8 +255,8 @@ def _trace(
     ]
     features.sort(key=lambda f: (f.contribution is None, -abs(f.contribution or 0.0), f.name))
     return Trace(
-        recorded, id_, score, parts.base, ledger.promotion_of(engine, recorded.scored), _training(engine, recorded),
-        tuple(features), rows, proof, tuple(notes),
+        recorded, id_, score, parts.base, ledger.promotion_of(engine, recorded.scored, score["scored_at"]),
+        _training(engine, recorded), tuple(features), rows, proof, tuple(notes),
     )  # fmt: skip
 
 

@@ -352,8 +352,11 @@ def tested_cohorts(engine: Engine, table: str) -> set[date]:
     return {date.fromisoformat(day) for detail in details for day in detail["cohorts"]}
 
 
-def promotion_of(engine: Engine, model: ScoredModel) -> Promotion | None:
-    """The newest promotion of exactly this version and digest."""
+def promotion_of(engine: Engine, model: ScoredModel, by: datetime | None = None) -> Promotion | None:
+    """The newest promotion of exactly this version and digest; of those made by a moment, when one is given.
+
+    A version can be promoted again, after another one: what let it score is the promotion then in force.
+    """
     p = control.promotions
     query = (
         select(p)
@@ -361,6 +364,8 @@ def promotion_of(engine: Engine, model: ScoredModel) -> Promotion | None:
         .order_by(p.c.id.desc())
         .limit(1)
     )
+    if by is not None:
+        query = query.where(p.c.promoted_at <= by.astimezone(UTC))
     row = _first(engine, query)
     return Promotion(**_fields(row)) if row else None
 

@@ -287,7 +287,8 @@ def _subject(reader: Reader, subject: str, subject_id: str) -> None:
         told = f"This {subject} was last scored on {formats.day(score.as_of)}; what follows is that score."
         st.html(markup.block(markup.alarm("watch", title, told)))
     model = ScoredModel(score.model_name, score.model_version, score.model_digest, subject, 0)
-    origin = score_facts.origin(score, ledger.promotion_of(reader.home.engine, model), zone)
+    promotion = ledger.promotion_of(reader.home.engine, model, score.scored_at)
+    origin = score_facts.origin(score, promotion, zone)
     st.html(markup.block(score_facts.figures(score, reader.home.grades, zone), markup.GAP, origin))
     if stored := data.reasons(reader, subject, score):
         head = markup.heading("Reasons", f"{len(stored)} strongest contributions, in log-odds")
