@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from app.cli_audit import audit
 from app.cli_explain import explain
 from app.console import Day, JsonFlag, actor, out, plain, print_json, print_table, progress, say_error
 from pipeline.config import Settings, prepare_process
@@ -24,6 +25,7 @@ cli = typer.Typer(
     epilog="All state lives under SCORETRACE_HOME (default ./var).",
 )
 cli.add_typer(explain)
+cli.add_typer(audit, name="audit")
 
 
 def main() -> None:
@@ -55,7 +57,7 @@ def init(
     from pipeline.portfolio import resolve
 
     settings = Settings.load()
-    made = home.init(settings, resolve(portfolio))
+    made = home.init(settings, resolve(portfolio), actor=actor())
     out.print(f"{settings.home} is a home for {made.title} ({made.name}): {', '.join(m.name for m in made.models)}")
 
 

@@ -26,7 +26,7 @@ MONTHS, NIGHTS, LAST_NIGHT = 30, 7, date(2026, 3, 14)
 def run_demo(settings: Settings, accounts: int, *, actor: str, progress: Callable[[str], None]) -> None:
     """Make the lender, land its history, train and promote its models, run seven nights. Safe to run again."""
     started = monotonic()
-    portfolio = home.init(settings, resolve("cascade"))
+    portfolio = home.init(settings, resolve("cascade"), actor=actor)
     _, engine = home.open_home(settings)
     if not (settings.extracts_dir / "history").is_dir():
         progress(f"generating {accounts:,} accounts, {MONTHS} months and {NIGHTS} nights")

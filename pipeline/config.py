@@ -80,6 +80,16 @@ class Settings:
         return self.home / "archive"
 
     @property
+    def keys_dir(self) -> Path:
+        """The signing key, readable by its owner alone, and every public key there ever was."""
+        return self.home / "keys"
+
+    @property
+    def checkpoints_dir(self) -> Path:
+        """Signed checkpoints of the audit log, one after each published night."""
+        return self.home / "checkpoints"
+
+    @property
     def extracts_dir(self) -> Path:
         """Where a night looks for its extracts when no folder is given: one subfolder per load date."""
         return self.home / "extracts"

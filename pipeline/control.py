@@ -1,4 +1,4 @@
-"""The control store: runs, tasks, verdicts, publications, promotions. Small, transactional, many writers.
+"""The control store: runs, tasks, verdicts, publications, promotions, audit log. Small, transactional, many writers.
 
 SQLAlchemy Core over SQLite in WAL mode, or PostgreSQL by URL. This module holds the tables and the
 engine; ``runs`` writes the ledger and ``ledger`` reads it.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     Boolean,
     Column,
     Date,
@@ -25,6 +26,7 @@ from sqlalchemy import (
 )
 
 from pipeline.config import Settings
+from pipeline.governance import append_only
 
 metadata = MetaData()
 
@@ -139,6 +141,20 @@ training_runs = Table(
     Column("checks", JSON, nullable=False),  # [{"check", "passed", "observed", "bound"}]
     Column("finished_at", DateTime(timezone=True), nullable=False),
 )
+
+audit_log = Table(
+    "audit_log",
+    metadata,
+    Column("seq", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),  # 1, 2, 3, …
+    Column("at", String(40), nullable=False),  # ISO text in UTC: its bytes are hashed
+    Column("actor", Text, nullable=False),
+    Column("action", Text, nullable=False),  # dotted: run.started, promotion.recorded
+    Column("subject", Text, nullable=False, index=True),  # model:pd_default/3, run:ID, account:ID
+    Column("detail", Text, nullable=False),  # canonical JSON
+    Column("prev_sha256", String(64), nullable=False),
+    Column("sha256", String(64), nullable=False),  # of the canonical JSON of all other fields
+)
+append_only.protect(audit_log)
 
 lease = Table(
     "lease",

@@ -53,3 +53,11 @@ class NotFound(ScoretraceError):
 
 class TaskTimeout(ScoretraceError):
     """A task that ran longer than its declared limit."""
+
+
+class RecordRefused(ScoretraceError):
+    """A record that the audit log does not take: control characters, too long, nobody named. Nothing was written."""
+
+
+class SignatureRefused(ScoretraceError):
+    """A signature that does not stand: changed bytes, an unknown key, or not the kind of document expected."""

@@ -1,4 +1,4 @@
-"""A home: the one folder with portfolio, lake, control store, registry and archive. Made once, opened often."""
+"""A home: the one folder with portfolio, lake, control store, registry, archive and key. Made once, opened often."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from sqlalchemy import Engine
 from pipeline import control, lake, portfolio
 from pipeline.config import Settings
 from pipeline.errors import ConfigError
+from pipeline.governance import audit, keys
 from pipeline.lease import writer_lease
 from pipeline.portfolio import Portfolio
 
 
-def init(settings: Settings, portfolio_folder: Path) -> Portfolio:
+def init(settings: Settings, portfolio_folder: Path, *, actor: str = "init") -> Portfolio:
     """Make a home for a portfolio, or take over the changes of the same portfolio's folder.
 
     Raises ConfigError, and changes nothing, when the folder does not check or the home holds another lender.
@@ -44,6 +45,8 @@ def init(settings: Settings, portfolio_folder: Path) -> Portfolio:
                 settings.portfolio_dir.rename(outgoing)
             incoming.rename(settings.portfolio_dir)
             shutil.rmtree(outgoing, ignore_errors=True)
+        if key_id := keys.create(settings.keys_dir):
+            audit.append(engine, actor=actor, action="key.created", subject=f"key:{key_id}", detail={})
     engine.dispose()
     return portfolio.load(settings.portfolio_dir)
 

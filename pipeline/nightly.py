@@ -20,6 +20,7 @@ from pipeline import archive, dag, gates, lake
 from pipeline.config import Settings
 from pipeline.dag import Graph, Listener, Task, TaskResult
 from pipeline.features import feature_contract
+from pipeline.governance import checkpoints
 from pipeline.land import land
 from pipeline.lease import writer_lease
 from pipeline.portfolio import ModelSpec, Portfolio, files_of
@@ -90,6 +91,7 @@ def run_night(
     with run_of(settings, portfolio, engine, as_of, "nightly", actor, progress, warehouse) as work:
         work.extracts = extracts
         results = dag.run(NIGHT, work, work.ledger, snapshot=work.snapshot, progress=progress, listeners=listeners)
+    checkpoints.after_night(settings, engine, actor=actor, progress=progress)
     published = results["publish"].detail
     return NightReport(
         work.ledger.run_id, as_of, published["accounts"], published["applications"], published["content_sha256"],

@@ -14,6 +14,7 @@ from sqlalchemy import Engine, insert, select
 from pipeline import control
 from pipeline.config import Settings
 from pipeline.errors import ModelRefused
+from pipeline.governance import events
 from pipeline.registry import ModelVersion, Registry
 
 
@@ -38,7 +39,8 @@ def promote(
 
     The record comes first: killed in between, scoring refuses, and the same command finishes the move. Promoting
     what is already in use changes nothing and returns the standing promotion. Raises NotFound for an unknown
-    version, ModelRefused for an empty reason and for a version whose bytes are not those registered.
+    version, ModelRefused for an empty reason and for a version whose bytes are not those registered, RecordRefused for
+    control characters in the reason.
     """
     if not reason.strip():
         raise ModelRefused(
@@ -62,6 +64,7 @@ def promote(
         }
         with engine.begin() as connection:
             connection.execute(insert(control.promotions).values(**values))
+            events.promotion_recorded(connection, values)
         standing = approved(engine, name)
         assert standing is not None
     if registry.production_version(name) != version:

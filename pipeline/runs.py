@@ -1,7 +1,8 @@
 """The run ledger, writing side: what ran, when, over which snapshots, with which verdict.
 
-Every fact is committed when it happens, so a killed run leaves what it had done. The next writer marks
-the dead run ``abandoned``: it holds the lease, so nobody else can be running.
+Every fact is committed when it happens, so a killed run leaves what it had done, and with what counts as
+a decision goes its record in the audit log. The next writer marks the dead run ``abandoned``: it holds the lease, so
+nobody else can be running.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Engine, insert, update
+from sqlalchemy import Engine, insert, select, update
 
 from pipeline import control
 from pipeline.config import REPOSITORY
 from pipeline.gates import Verdict
+from pipeline.governance import events
 from pipeline.portfolio import Portfolio, files_of
 
 if TYPE_CHECKING:  # dbt takes seconds to import, and only its results are named here
@@ -64,9 +66,10 @@ def code_version(repository: Path) -> str:
 class RunLedger:
     """Writes one run's record. Make it with ``start``."""
 
-    def __init__(self, engine: Engine, run_id: str) -> None:
+    def __init__(self, engine: Engine, run_id: str, actor: str) -> None:
         self.engine = engine
         self.run_id = run_id
+        self.actor = actor
 
     @classmethod
     def start(
@@ -74,16 +77,18 @@ class RunLedger:
     ) -> RunLedger:
         """Record a new run as running. The caller holds the writer lease: runs still marked running are dead."""
         run_id = f"{as_of:%Y%m%d}-{kind}-{secrets.token_hex(4)}"
-        now = datetime.now(UTC)
+        now, made_with = datetime.now(UTC), environment(portfolio)
+        runs = control.runs
         with engine.begin() as connection:
-            for table in (control.task_attempts, control.runs):
+            dead = connection.execute(select(runs.c.run_id, runs.c.actor).where(runs.c.status == RUNNING)).all()
+            for table in (control.task_attempts, runs):
                 connection.execute(
                     update(table)
                     .where(table.c.status == RUNNING)
                     .values(status=ABANDONED, ended_at=now, error="its process ended without a word")
                 )
             connection.execute(
-                insert(control.runs).values(
+                insert(runs).values(
                     run_id=run_id,
                     kind=kind,
                     as_of=as_of,
@@ -93,10 +98,15 @@ class RunLedger:
                     host=socket.gethostname(),
                     pid=os.getpid(),
                     snapshot_before=snapshot,
-                    environment=environment(portfolio),
+                    environment=made_with,
                 )
             )
-        return cls(engine, run_id)
+            for row in dead:
+                events.run_abandoned(connection, row.run_id, actor, started_by=row.actor, found_by=run_id)
+            events.run_started(
+                connection, run_id, actor, kind=kind, as_of=as_of, snapshot=snapshot, made_with=made_with
+            )
+        return cls(engine, run_id, actor)
 
     def finish(self, status: str, *, snapshot: int | None = None, error: str | None = None) -> None:
         with self.engine.begin() as connection:
@@ -105,6 +115,7 @@ class RunLedger:
                 .where(control.runs.c.run_id == self.run_id)
                 .values(status=status, ended_at=datetime.now(UTC), snapshot_after=snapshot, error=error)
             )
+            events.run_ended(connection, self.run_id, self.actor, status, snapshot=snapshot, error=error)
 
     def start_attempt(self, task: str, attempt: int, snapshot: int) -> None:
         with self.engine.begin() as connection:
@@ -139,10 +150,11 @@ class RunLedger:
             )
 
     def add_verdicts(self, verdicts: Iterable[Verdict]) -> None:
-        rows = [{"run_id": self.run_id, **vars(v)} for v in verdicts]
-        if rows:
+        judged = list(verdicts)
+        if judged:
             with self.engine.begin() as connection:
-                connection.execute(insert(control.gate_verdicts), rows)
+                connection.execute(insert(control.gate_verdicts), [{"run_id": self.run_id, **vars(v)} for v in judged])
+                events.gates_judged(connection, self.run_id, self.actor, judged)
 
     def add_dbt_results(self, nodes: Iterable[DbtNode]) -> None:
         columns = [c.name for c in control.dbt_results.columns if c.name not in ("id", "run_id")]
@@ -157,3 +169,4 @@ class RunLedger:
             connection.execute(
                 insert(control.publications).values(run_id=self.run_id, published_at=datetime.now(UTC), **values)
             )
+            events.night_published(connection, self.run_id, self.actor, values)

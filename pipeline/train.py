@@ -22,6 +22,7 @@ from pipeline import booster as native
 from pipeline.config import Settings
 from pipeline.errors import TrainingRefused
 from pipeline.evaluation import Check, Evaluation, challenger_checks, evaluate, first_model_checks
+from pipeline.governance import events
 from pipeline.monitoring import statistics
 from pipeline.portfolio import ModelSpec, Portfolio
 from pipeline.promotion import approved
@@ -300,4 +301,18 @@ def _record(engine: Engine, spec: ModelSpec, as_of: date, run_id: str, result: T
                 checks=[c.record() for c in result.checks],
                 finished_at=datetime.now(UTC),
             )
+        )
+        events.candidate_judged(
+            connection,
+            run_id,
+            spec.name,
+            result.version.version if result.version else None,
+            checks=result.checks,
+            detail={
+                "outcome": result.outcome,
+                "model_digest": result.digest,
+                "incumbent_version": result.incumbent_version,
+                "training_set": result.training_set,
+                "snapshot_id": result.snapshot_id,
+            },
         )

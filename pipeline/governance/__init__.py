@@ -1,0 +1,1 @@
+"""What is decided about models, and the record of it: audit log, signatures, checkpoints."""
