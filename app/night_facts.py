@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 from app import formats, markup
 from app.markup import Cell, Column, Html, Step
+from pipeline.governance.promotion_log import LetScore
 from pipeline.ledger import (
     DbtResult,
     DbtTotals,
@@ -180,7 +181,7 @@ def gate_table(gates: Sequence[GateVerdict], caption: str) -> Html:
 
 
 def model_table(
-    models: Sequence[ScoredModel], promoted: Callable[[ScoredModel], Promotion | None], zone: ZoneInfo
+    models: Sequence[ScoredModel], promoted: Callable[[ScoredModel], LetScore | None], zone: ZoneInfo
 ) -> Html:
     """Which bytes scored, how many, and who let them."""
     columns = [
@@ -197,7 +198,7 @@ def model_table(
     return markup.table(columns, rows, "Models that scored this night")
 
 
-def promoted_by(promotion: Promotion | None, zone: ZoneInfo) -> Html:
+def promoted_by(promotion: LetScore | None, zone: ZoneInfo) -> Html:
     """Who and when, with the reason on hover; a version without a promotion is a stop."""
     if promotion is None:
         return markup.status("stop", "no promotion on record")

@@ -12,7 +12,6 @@ from app import formats, markup, style
 from app.data import Reason, Score
 from app.markup import Cell, Column, Html
 from app.night_facts import promoted_by
-from pipeline.ledger import Promotion
 
 
 def score_table(
@@ -97,7 +96,7 @@ def figures(score: Score, grades: Sequence[str], zone: ZoneInfo) -> Html:
     )
 
 
-def origin(score: Score, promotion: Promotion | None, zone: ZoneInfo) -> Html:
+def origin(score: Score, promotion: LetScore | None, zone: ZoneInfo) -> Html:
     """Which bytes scored it, who let them, in which run, over which features."""
     by = Html(f"by <b>{markup.html(model(score))}</b> {markup.digest(score.model_digest)}")
     let = promoted_by(promotion, zone)

@@ -23,6 +23,7 @@ from lineage.event_transport import Event
 from pipeline import archive, control, lake, ledger
 from pipeline.config import DBT_PROJECT, REPOSITORY, Settings
 from pipeline.errors import NotFound
+from pipeline.governance.promotion_log import LetScore, let_score
 from pipeline.ledger import DbtResult, ScoredModel, TaskAttempt
 from pipeline.portfolio import Portfolio
 from pipeline.portfolio import load as load_portfolio
@@ -161,7 +162,7 @@ class RunEvents:
         subjects = {spec.name: spec.subject for spec in self._portfolio.models}
         for model in models:
             name, number, rows = str(model["name"]), int(model["version"]), int(model["rows"])
-            promoted = self._promotion(name, number)
+            promoted = let_score(self.engine, name, number)
             inputs.append(tables.input(f"features.{subjects[name]}_features"))
             inputs.append(self._model(InputDataset, name, number, promoted, subjects[name]))
             if promoted is None:
@@ -192,7 +193,7 @@ class RunEvents:
             outputs.append(self._model_dataset(OutputDataset, row["model_name"], facet))
         return inputs, outputs
 
-    def _model(self, kind: type[Any], name: str, number: int, promoted: ledger.Promotion | None, subject: str) -> Any:
+    def _model(self, kind: type[Any], name: str, number: int, promoted: LetScore | None, subject: str) -> Any:
         if promoted is None:
             return kind(f"{self._jobs}/models", name, facets={"version": facets.dataset_version(number)})
         facet = facets.model_version(
@@ -207,18 +208,6 @@ class RunEvents:
     def _model_dataset(self, kind: type[Any], name: str, facet: facets.ModelDatasetFacet) -> Any:
         own = {"version": facets.dataset_version(facet.version), facets.MODEL_FACET: facet}
         return kind(f"{self._jobs}/models", name, facets=own)
-
-    def _promotion(self, name: str, number: int) -> ledger.Promotion | None:
-        p = control.promotions
-        query = (
-            select(p.c.model_digest)
-            .where(p.c.model_name == name, p.c.model_version == number)
-            .order_by(p.c.id.desc())
-            .limit(1)
-        )
-        with self.engine.connect() as connection:
-            digests: list[str] = list(connection.scalars(query).all())
-        return ledger.promotion_of(self.engine, ScoredModel(name, number, digests[0], "", 0)) if digests else None
 
     # -- dbt
 

@@ -26,7 +26,7 @@ from lineage.subjects import resolved
 from pipeline import control, ledger
 from pipeline.config import Settings
 from pipeline.errors import NotFound
-from pipeline.ledger import Promotion
+from pipeline.governance.promotion_log import LetScore
 from pipeline.portfolio import Portfolio
 
 
@@ -126,7 +126,7 @@ class Trace:
     subject_id: int | str
     score: Mapping[str, Any]
     base: float
-    promotion: Promotion | None
+    promotion: LetScore | None
     training: Mapping[str, Any] | None
     features: tuple[TracedFeature, ...]
     rows: SourceRows = field(repr=False)

@@ -111,19 +111,6 @@ publications = Table(
     Column("sla_met", Boolean),
 )
 
-promotions = Table(
-    "promotions",
-    metadata,
-    Column("id", Integer, primary_key=True, autoincrement=True),
-    Column("model_name", String(200), nullable=False, index=True),
-    Column("model_version", Integer, nullable=False),
-    Column("model_digest", String(64), nullable=False),
-    Column("replaces_version", Integer),
-    Column("actor", String(200), nullable=False),
-    Column("reason", Text, nullable=False),
-    Column("promoted_at", DateTime(timezone=True), nullable=False),
-)
-
 training_runs = Table(
     "training_runs",
     metadata,

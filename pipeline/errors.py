@@ -55,6 +55,10 @@ class TaskTimeout(ScoretraceError):
     """A task that ran longer than its declared limit."""
 
 
+class PromotionRefused(ScoretraceError):
+    """A step of a promotion that a rule stands against. The refusal itself is on record."""
+
+
 class RecordRefused(ScoretraceError):
     """A record that the audit log does not take: control characters, too long, nobody named. Nothing was written."""
 

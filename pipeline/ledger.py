@@ -19,6 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from pipeline import control
 from pipeline.config import Settings
 from pipeline.errors import ConfigError, NotFound
+from pipeline.governance.promotion_log import LetScore, let_score
 
 NIGHT_KINDS = ("nightly", "backfill")
 _INIT = "run `scoretrace init --portfolio cascade` first, or set SCORETRACE_HOME to an existing home"
@@ -164,20 +165,6 @@ class DbtTotals:
     failed: int
     skipped: int
     seconds: float
-
-
-@dataclass(frozen=True)
-class Promotion:
-    """Who let a model version score, when and why."""
-
-    id: int
-    model_name: str
-    model_version: int
-    model_digest: str
-    replaces_version: int | None
-    actor: str
-    reason: str
-    promoted_at: datetime
 
 
 @dataclass(frozen=True)
@@ -352,22 +339,12 @@ def tested_cohorts(engine: Engine, table: str) -> set[date]:
     return {date.fromisoformat(day) for detail in details for day in detail["cohorts"]}
 
 
-def promotion_of(engine: Engine, model: ScoredModel, by: datetime | None = None) -> Promotion | None:
+def promotion_of(engine: Engine, model: ScoredModel, by: datetime | None = None) -> LetScore | None:
     """The newest promotion of exactly this version and digest; of those made by a moment, when one is given.
 
     A version can be promoted again, after another one: what let it score is the promotion then in force.
     """
-    p = control.promotions
-    query = (
-        select(p)
-        .where(p.c.model_name == model.name, p.c.model_version == model.version, p.c.model_digest == model.digest)
-        .order_by(p.c.id.desc())
-        .limit(1)
-    )
-    if by is not None:
-        query = query.where(p.c.promoted_at <= by.astimezone(UTC))
-    row = _first(engine, query)
-    return Promotion(**_fields(row)) if row else None
+    return let_score(engine, model.name, model.version, model.digest, by)
 
 
 def sla_of(publication: Publication, publishing_run: Run | None) -> Sla:

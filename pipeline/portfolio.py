@@ -23,6 +23,8 @@ from pipeline import archive
 from pipeline.config import SHIPPED_PORTFOLIOS, Settings
 from pipeline.contracts import CONTRACTS
 from pipeline.errors import ConfigError
+from pipeline.governance import policy
+from pipeline.governance.policy import DEFAULTS, Policy
 
 ID_TYPES = ("BIGINT", "VARCHAR")
 CALENDARS = ("daily", "monthly")
@@ -123,6 +125,7 @@ class Portfolio:
     grades: tuple[Grade, ...]
     points: Points
     gates: Gates
+    governance: Mapping[str, Policy] = field(default_factory=lambda: dict(DEFAULTS))  # tier → what a promotion needs
     exclude_dpd: int = 90  # an account this many days past due is already lost: it is not scored
 
     @property
@@ -218,11 +221,13 @@ def _build(folder: Path, raw: dict[str, Any]) -> Portfolio:
         grades=tuple(Grade(str(n), float(v)) for n, v in raw["grades"].items()),
         points=Points(**raw.get("points", {})),
         gates=Gates(**raw.get("gates", {})),
+        governance=policy.parse(raw.get("governance", {})),
         exclude_dpd=int(raw.get("exclude_dpd", 90)),
     )
     for spec in portfolio.models:
         _one_of(f"models.{spec.name}.subject", spec.subject, SUBJECTS)
         _one_of(f"models.{spec.name}.holdout", spec.holdout, HOLDOUTS)
+        _one_of(f"models.{spec.name}.materiality", spec.materiality, policy.TIERS)
     if not portfolio.models:
         raise ValueError("models: at least one model is needed")
     subjects = [spec.subject for spec in portfolio.models]

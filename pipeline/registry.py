@@ -181,7 +181,7 @@ class Registry:
         return self.production_version(name) is not None
 
     def set_production(self, name: str, version: int) -> None:
-        """Move the alias. Only ``pipeline.promotion`` calls this; by itself it approves nothing."""
+        """Move the alias. Only ``governance.approvals`` calls this; by itself it approves nothing."""
         self.get(name, version)
         self._client.set_registered_model_alias(name, PRODUCTION, str(version))
 

@@ -25,7 +25,8 @@ from pipeline.canonical import TableDigest
 from pipeline.config import Settings
 from pipeline.errors import FeatureBuildFailed, ModelRefused
 from pipeline.portfolio import Grade, ModelSpec, Points, Portfolio
-from pipeline.promotion import require_approved
+from pipeline.governance.approvals import require_approved
+from pipeline.governance.promotion_state import Promotion
 from pipeline.registry import ModelVersion, Registry
 from pipeline.sql import ident, literal
 
@@ -64,7 +65,7 @@ def score(
     date); the scores of the date are then as they were.
     """
     started = time.perf_counter()
-    version, _ = require_approved(engine, registry, spec.name)
+    version, promotion = require_approved(settings, engine, registry, spec.name, as_of)
     text = registry.text(version)
     # Whatever becomes of the registry, the bytes that scored stay readable for a replay.
     archive.keep(settings, text.encode("utf-8"))
@@ -108,6 +109,7 @@ def score(
         rows = _insert(con, target, pa.RecordBatchReader.from_batches(schema, scored()), ident(key))
         if not rows:
             _require_partition(con, table, spec.subject, as_of)
+        _require_within_limits(promotion, rows)
         if spec.subject == "application":
             _replace_reasons(con, key, id_type, reasons, as_of)
         con.execute("COMMIT")
@@ -194,6 +196,17 @@ def _require_partition(con: duckdb.DuckDBPyConnection, table: str, subject: str,
         f"features.{table} holds no rows for {as_of}",
         f"run `scoretrace nightly --as-of {as_of}`, which builds the features before it scores",
     )
+
+
+def _require_within_limits(promotion: Promotion, rows: int) -> None:
+    """A conditional approval's limit on how many subjects may be scored a night."""
+    most = promotion.conditions.max_subjects
+    if most is not None and rows > most:
+        raise ModelRefused(
+            f"promotion {promotion.id} lets {promotion.model} version {promotion.version} score at most {most:,} subjects "
+            f"a night, and there are {rows:,}",
+            "have the version promoted without that condition, or with a wider one",
+        )
 
 
 def _matrix(batch: pa.RecordBatch) -> NDArray[np.float64]:

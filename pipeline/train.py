@@ -25,7 +25,7 @@ from pipeline.evaluation import Check, Evaluation, challenger_checks, evaluate, 
 from pipeline.governance import events
 from pipeline.monitoring import statistics
 from pipeline.portfolio import ModelSpec, Portfolio
-from pipeline.promotion import approved
+from pipeline.governance.promotion_log import book_of
 from pipeline.registry import ModelVersion, Registry, TrainingRecord, text_digest
 from pipeline.training_set import HOLDOUT, TRAIN, VALID, TrainingSet, collect, write_members
 
@@ -120,12 +120,14 @@ def train_candidate(
     text = fit(data, parameters, settings.threads)
     digest = text_digest(text)
     candidate, training_scores, scores = _evaluate(text, data, data.features, settings.threads)
-    standing = approved(engine, spec.name)
+    book = book_of(engine)
+    held = book.in_force.get(spec.name)
+    standing = book.promotions[held.promotion] if held else None
     checks: tuple[Check, ...]
     if standing is None:
         checks, failed = first_model_checks(candidate, spec.floors), BELOW_FLOOR
     else:
-        incumbent = registry.get(spec.name, standing.model_version)
+        incumbent = registry.get(spec.name, standing.version)
         checks = _against(registry, incumbent, digest, candidate, scores, data, spec, settings.threads)
         failed = NOT_BETTER
     outcome = REGISTERED if all(c.passed for c in checks) else failed
@@ -164,7 +166,7 @@ def train_candidate(
         outcome=outcome,
         version=version,
         digest=digest,
-        incumbent_version=standing.model_version if standing else None,
+        incumbent_version=standing.version if standing else None,
         training_set=data.sha256,
         snapshot_id=data.snapshot_id,
         rows=len(data.labels),

@@ -19,7 +19,7 @@ from pipeline.errors import RecordRefused
 from pipeline.governance import canonical_json, chain, texts
 from pipeline.governance.chain import GENESIS, Checkpoint, Record, Verdict
 
-__all__ = ["Checkpoint", "Record", "Verdict", "append", "head", "records", "stream", "verify"]
+__all__ = ["Checkpoint", "Record", "Verdict", "append", "head", "hold_off_others", "records", "stream", "verify"]
 
 _ACTION = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+")
 _SUBJECT = re.compile(r"[a-z][a-z0-9_]*:.+")
@@ -62,7 +62,7 @@ def head(where: Engine | Connection) -> Checkpoint:
 
 
 def records(
-    engine: Engine,
+    where: Engine | Connection,
     *,
     actor: str | None = None,
     action: str | None = None,
@@ -80,8 +80,10 @@ def records(
     """
     wanted = _select(actor, action, subject, since, until).where(audit_log.c.seq > after)
     wanted = wanted.order_by(audit_log.c.seq.desc() if newest_first else audit_log.c.seq).limit(limit)
-    with engine.connect() as connection:
-        return tuple(Record(**row) for row in connection.execute(wanted).mappings())
+    if isinstance(where, Engine):
+        with where.connect() as connection:
+            return tuple(Record(**row) for row in connection.execute(wanted).mappings())
+    return tuple(Record(**row) for row in where.execute(wanted).mappings())
 
 
 def stream(
@@ -131,7 +133,7 @@ def verify(engine: Engine, against: Checkpoint | None = None) -> Verdict:
 
 
 def _append(connection: Connection, actor: str, action: str, subject: str, detail: str) -> Record:
-    _hold_off_others(connection)
+    hold_off_others(connection)
     last = head(connection)
     record = chain.sealed(
         seq=last.seq + 1, at=last.at, actor=actor, action=action, subject=subject, detail=detail,
@@ -146,8 +148,11 @@ def _append(connection: Connection, actor: str, action: str, subject: str, detai
     return record
 
 
-def _hold_off_others(connection: Connection) -> None:
-    """One writer until the transaction ends, from before the end of the log is read."""
+def hold_off_others(connection: Connection) -> None:
+    """One writer until the transaction ends, from before the end of the log is read.
+
+    ``append`` does it by itself; call it first where a decision is read from the log before it is recorded there.
+    """
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_KEY})
     elif not connection.connection.dbapi_connection.in_transaction:  # type: ignore[union-attr]

@@ -104,21 +104,6 @@ def night_published(connection: Connection, run_id: str, actor: str, values: Map
     _run(connection, run_id, "published", actor, detail)
 
 
-def promotion_recorded(connection: Connection, values: Mapping[str, Any]) -> None:
-    """A version may score from now on. The reason is a person's own words: it is refused, not made to fit."""
-    audit.append(
-        connection,
-        actor=values["actor"],
-        action="promotion.recorded",
-        subject=f"model:{values['model_name']}/{values['model_version']}",
-        detail={
-            "model_digest": values["model_digest"],
-            "replaces_version": values["replaces_version"],
-            "reason": values["reason"],
-        },
-    )
-
-
 def _run(connection: Connection, run_id: str, what: str, actor: str, detail: Mapping[str, Any]) -> None:
     plain = {k: v.isoformat() if isinstance(v, date | datetime) else v for k, v in detail.items()}
     audit.append(connection, actor=actor, action=f"run.{what}", subject=f"run:{run_id}", detail=plain)

@@ -1,0 +1,395 @@
+"""Promotions in action: each step asks who may, asks the rules, and becomes a record of the audit log, or is refused.
+
+A refusal is a record too. The state that a rule is asked about is read under the log's own lock, so two people who act
+at once act one after the other.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Engine
+
+from pipeline.config import Settings
+from pipeline.errors import AccessDenied, ModelRefused, NotFound, PromotionRefused, SignatureRefused
+from pipeline.governance import audit, canonical_json, dsse, keys, users
+from pipeline.governance import promotion_rules as rules
+from pipeline.governance.access import Actor, require
+from pipeline.governance.manifest import manifest_of, sha256, training_of
+from pipeline.governance.promotion_log import book_of
+from pipeline.governance.promotion_state import Book, Promotion, Signature
+from pipeline.portfolio import Portfolio
+from pipeline.registry import ModelVersion, Registry
+
+SIGNATURE_TYPE = "application/vnd.scoretrace.signature+json"
+REVIEW_OWED = timedelta(days=5)
+Step = Callable[[Book], tuple[str, str, Mapping[str, Any]]]
+"""Given the book under the lock: (action, subject, detail) of the record to write. Raises PromotionRefused."""
+
+
+@dataclass(frozen=True)
+class Approvals:
+    """The promotions of one home. ``now`` is the clock."""
+
+    settings: Settings
+    engine: Engine
+    registry: Registry
+    portfolio: Portfolio
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+
+    # -- reading
+
+    def book(self) -> Book:
+        """All promotions as they stand."""
+        return book_of(self.engine)
+
+    def promotion(self, id_: str) -> Promotion:
+        """One promotion. Raises NotFound."""
+        return _found(self.book(), id_)
+
+    def disabled(self) -> frozenset[str]:
+        """Users whose pending signatures no longer count."""
+        return frozenset(u.name for u in users.all_users(self.engine).values() if u.disabled)
+
+    # -- the request and its review
+
+    def request(
+        self, actor: Actor, model: str, version: int, reason: str, *, external_reference: str | None = None
+    ) -> Promotion:
+        """Ask that a registered version may score. Its bytes are checked; the manifest is made and kept."""
+        spec = self.portfolio.model(model)
+        found = self.registry.get(model, version)
+        self.registry.text(found)
+        policy = self.portfolio.governance[spec.materiality]
+        manifest = manifest_of(self.engine, self.portfolio, found, policy)
+        trainer = str(training_of(self.engine, found)["actor"])
+        id_ = f"{model}-{version}-{secrets.token_hex(3)}"
+
+        def step(book: Book) -> tuple[str, str, Mapping[str, Any]]:
+            for p in book.of_model(model):
+                if p.version == version and not p.closed:
+                    raise PromotionRefused(
+                        f"{found} is requested already, as {p.id} by {p.requester}", f"`scoretrace promotions show {p.id}`"
+                    )
+            held = book.in_force.get(model)
+            return (
+                "promotion.requested",
+                f"promotion:{id_}",
+                {
+                    "manifest": manifest,
+                    "manifest_sha256": sha256(manifest),
+                    "trainer": trainer,
+                    "reason": _said(reason, "a request", "why this version"),
+                    "replaces": book.promotions[held.promotion].version if held else None,
+                    "external_reference": external_reference,
+                },
+            )
+
+        self._act(actor, "promotion.request", f"model:{model}/{version}", step)
+        return self.promotion(id_)
+
+    def raise_finding(
+        self, actor: Actor, id_: str, text: str, *, owner: str, due: date, blocking: bool = False
+    ) -> Promotion:
+        """Put a shortcoming on record, with who owes what by when."""
+        detail = {"text": _said(text, "a finding", "what is wrong"), "blocking": blocking, "owner": owner}
+        return self._step(actor, "finding.raise", id_, "finding_raised", {**detail, "due": due.isoformat()}, mark="F")
+
+    def close_finding(self, actor: Actor, id_: str, finding: str, note: str) -> Promotion:
+        """Accept what was done about a finding. Its owner cannot."""
+
+        def check(p: Promotion) -> None:
+            known = next((f for f in p.findings if f.id == finding and f.open), None)
+            if known is None:
+                raise NotFound(f"promotion {id_} has no open finding {finding}", f"`scoretrace promotions show {id_}`")
+            if actor.name == known.owner:
+                raise PromotionRefused(
+                    f"{actor.name} owns finding {finding}; another person accepts what was done", "ask a reviewer"
+                )
+
+        detail = {"id": finding, "note": _said(note, "closing a finding", "what was done")}
+        return self._step(actor, "finding.close", id_, "finding_closed", detail, check=check, open_only=False)
+
+    def ask(self, actor: Actor, id_: str, text: str) -> Promotion:
+        """Put a question to whoever requested."""
+        return self._step(actor, "promotion.review", id_, "asked", {"text": _said(text, "a question", "what")}, mark="Q")
+
+    def answer(self, actor: Actor, id_: str, question: str, text: str) -> Promotion:
+        """Answer a question of the review."""
+
+        def check(p: Promotion) -> None:
+            if question not in {q.id for q in p.questions}:
+                raise NotFound(f"promotion {id_} has no question {question}", f"`scoretrace promotions show {id_}`")
+
+        detail = {"id": question, "text": _said(text, "an answer", "the answer")}
+        return self._step(actor, "finding.answer", id_, "answered", detail, check=check)
+
+    def challenge(self, actor: Actor, id_: str, *, expertise: str, independence: str, changed: str) -> Promotion:
+        """Record effective challenge: by whose expertise, how independent, and what changed through it."""
+
+        def check(p: Promotion) -> None:
+            if actor.name in (p.trainer, p.requester):
+                raise PromotionRefused(
+                    f"{actor.name} made or requested this version; challenge is somebody else's", "ask a reviewer"
+                )
+
+        detail = {
+            "expertise": _said(expertise, "challenge", "whose expertise"),
+            "independence": _said(independence, "challenge", "how independent"),
+            "changed": _said(changed, "challenge", "what changed"),
+        }
+        return self._step(actor, "promotion.review", id_, "challenged", detail, check=check)
+
+    def condition(
+        self, actor: Actor, id_: str, *, ends: date | None = None, max_subjects: int | None = None
+    ) -> Promotion:
+        """Make the approval conditional. Whoever signs later signs these limits; earlier signatures do not hold them."""
+
+        def check(p: Promotion) -> None:
+            if p.signatures:
+                raise PromotionRefused(
+                    f"promotion {id_} has signatures already; its terms cannot change under them",
+                    "withdraw it and request it anew",
+                )
+
+        detail = {"ends": ends.isoformat() if ends else None, "max_subjects": max_subjects}
+        return self._step(actor, "promotion.review", id_, "conditioned", detail, check=check)
+
+    def reject(self, actor: Actor, id_: str, reason: str) -> Promotion:
+        return self._step(actor, "promotion.reject", id_, "rejected", {"reason": _said(reason, "a rejection", "why")})
+
+    def withdraw(self, actor: Actor, id_: str, reason: str) -> Promotion:
+        """Take a request back, or end a promotion that is in force: scoring then refuses."""
+        detail = {"reason": _said(reason, "a withdrawal", "why")}
+        return self._step(actor, "promotion.withdraw", id_, "withdrawn", detail, open_only=False)
+
+    # -- signing, and what follows from it
+
+    def sign(self, actor: Actor, id_: str, *, meaning: str, reason: str) -> Promotion:
+        """Sign a promotion; with the last signature that it lacks it takes effect and the alias moves.
+
+        Raises AccessDenied or PromotionRefused, naming the rule. The actor must have signed in within five minutes.
+        """
+
+        def step(book: Book) -> tuple[str, str, Mapping[str, Any]]:
+            p, now = _found(book, id_), self.now()
+            against = rules.against_signing(p, actor, now, self.disabled())
+            if against:
+                raise PromotionRefused(f"{actor.name} may not sign promotion {id_}: {against}", _who_signs(p))
+            self._require_same_bytes(p)
+            said = {
+                "promotion": id_,
+                "manifest": dict(p.manifest),
+                "conditions": {"ends": p.conditions.ends, "max_subjects": p.conditions.max_subjects},
+                "signer": actor.name,
+                "roles": sorted(actor.roles),
+                "method": actor.method,
+                "authenticated_at": actor.authenticated_at.isoformat(),
+                "signed_at": now.isoformat(),
+                "meaning": _said(meaning, "a signature", "what it means"),
+                "reason": _said(reason, "a signature", "why"),
+            }
+            envelope = dsse.seal(SIGNATURE_TYPE, canonical_json.encode(said), keys.signing_key(self.settings.keys_dir))
+            detail = {k: said[k] for k in ("roles", "meaning", "reason", "signed_at")}
+            return "promotion.signed", f"promotion:{id_}", {**detail, "envelope": json.loads(envelope)}
+
+        self._act(actor, "promotion.sign", f"promotion:{id_}", step)
+        self.finish()
+        return self.promotion(id_)
+
+    def finish(self) -> tuple[str, ...]:
+        """Let every complete promotion take effect, and move every alias that has not followed its promotion.
+
+        Safe to call at any time and by anyone: it only carries out what the records have decided. Returns what it did.
+        """
+        done = []
+        for id_, p in self.book().promotions.items():
+            if not p.closed and self._take_effect(id_):
+                done.append(f"promotion {id_} took effect")
+        for model, held in self.book().in_force.items():
+            if not held.alias_moved:
+                self._move_alias(model)
+                done.append(f"{model} is at version {self.book().promotions[held.promotion].version}")
+        return tuple(done)
+
+    def rollback(self, actor: Actor, id_: str, reason: str) -> Promotion:
+        """Break glass: put a formerly approved version back at once. A review is owed within five days."""
+
+        def step(book: Book) -> tuple[str, str, Mapping[str, Any]]:
+            p = _found(book, id_)
+            if against := rules.against_rollback(book, p):
+                raise PromotionRefused(against, "`scoretrace promotions list` shows what was approved before")
+            due = (self.now() + REVIEW_OWED).date().isoformat()
+            detail = {"promotion": id_, "reason": _said(reason, "a rollback", "why"), "review_due": due}
+            return "promotion.rolled_back", f"model:{p.model}", detail
+
+        self._act(actor, "promotion.rollback", f"promotion:{id_}", step)
+        self.finish()
+        return self.promotion(id_)
+
+    def freeze(self, actor: Actor, model: str, reason: str) -> None:
+        """Stop changes of one model, or of all (``*``): nothing takes effect until it is lifted."""
+        detail = {"reason": _said(reason, "a freeze", "why")}
+        self._act(actor, "promotion.freeze", f"model:{model}", lambda _: ("promotion.frozen", f"model:{model}", detail))
+
+    def unfreeze(self, actor: Actor, model: str, reason: str) -> tuple[str, ...]:
+        """Allow changes again; what had become complete takes effect now."""
+        detail = {"reason": _said(reason, "lifting a freeze", "why")}
+        self._act(actor, "promotion.freeze", f"model:{model}", lambda _: ("promotion.unfrozen", f"model:{model}", detail))
+        return self.finish()
+
+    # -- inside
+
+    def _step(
+        self,
+        actor: Actor,
+        permission: str,
+        id_: str,
+        what: str,
+        detail: Mapping[str, Any],
+        *,
+        check: Callable[[Promotion], None] = lambda _: None,
+        mark: str = "",
+        open_only: bool = True,
+    ) -> Promotion:
+        def step(book: Book) -> tuple[str, str, Mapping[str, Any]]:
+            p = _found(book, id_)
+            if open_only and p.closed:
+                raise PromotionRefused(f"promotion {id_} is closed", f"`scoretrace promotions show {id_}` says how")
+            check(p)
+            number = len(p.findings if mark == "F" else p.questions) + 1
+            return f"promotion.{what}", f"promotion:{id_}", {**detail, **({"id": f"{mark}{number}"} if mark else {})}
+
+        self._act(actor, permission, f"promotion:{id_}", step)
+        return self.promotion(id_)
+
+    def _act(self, actor: Actor, permission: str, about: str, step: Step) -> None:
+        """Who may, then the rules under the lock, then the record; a refusal is recorded and raised."""
+        try:
+            require(actor, permission)
+            with self.engine.begin() as connection:
+                audit.hold_off_others(connection)
+                action, subject, detail = step(book_of(connection))
+                audit.append(connection, actor=actor.name, action=action, subject=subject, detail=detail)
+        except (AccessDenied, PromotionRefused) as refused:
+            detail = {"asked": permission, "rule": refused.message[:2000], "roles": sorted(actor.roles)}
+            audit.append(self.engine, actor=actor.name, action="promotion.refused", subject=about, detail=detail)
+            raise
+
+    def _take_effect(self, id_: str) -> bool:
+        with self.engine.begin() as connection:
+            audit.hold_off_others(connection)
+            book = book_of(connection)
+            p = _found(book, id_)
+            if rules.against_promoting(book, p, self.now(), self.disabled()):
+                return False
+            signers = [s.signer for s in rules.counted(p, self.now(), self.disabled())]
+            audit.append(
+                connection,
+                actor="scoretrace",
+                action="promotion.promoted",
+                subject=f"promotion:{id_}",
+                detail={"model": p.model, "version": p.version, "model_sha256": p.digest, "signers": signers},
+            )
+        return True
+
+    def _move_alias(self, model: str) -> None:
+        """The alias follows its record. Killed before the second record, it is moved again to where it is."""
+        book = self.book()
+        p = book.promotions[book.in_force[model].promotion]
+        self.registry.set_production(model, p.version)
+        with self.engine.begin() as connection:
+            audit.hold_off_others(connection)
+            held = book_of(connection).in_force.get(model)
+            if held is None or held.alias_moved or held.promotion != p.id:
+                return
+            detail = {"version": p.version, "promotion": p.id}
+            audit.append(
+                connection, actor="scoretrace", action="promotion.alias_moved", subject=f"model:{model}", detail=detail
+            )
+
+    def _require_same_bytes(self, p: Promotion) -> None:
+        """What would be signed is what the registry and the records still hold."""
+        found = self.registry.get(p.model, p.version)
+        self.registry.text(found)
+        policy = p.policy
+        now = manifest_of(self.engine, self.portfolio, found, policy)
+        # The portfolio may have moved on since the request; what the request was judged by has not.
+        changed = [k for k in p.manifest if k != "portfolio_sha256" and now.get(k) != p.manifest[k]]
+        if changed or sha256(dict(p.manifest)) != p.manifest_sha256:
+            raise PromotionRefused(
+                f"promotion {p.id} is not what was requested any more: {', '.join(changed) or 'its manifest'} changed",
+                "reject it and have it requested anew",
+            )
+
+
+def require_approved(
+    settings: Settings, engine: Engine, registry: Registry, name: str, as_of: date, *, now: datetime | None = None
+) -> tuple[ModelVersion, Promotion]:
+    """The version that may score a date, and the promotion that lets it.
+
+    Raises ModelRefused, naming what is missing: no alias, no promotion in force, other bytes, a signature that is not
+    genuine, too few, expired, withdrawn, a conditional approval that has ended.
+    """
+    version = registry.production(name)
+    book = book_of(engine)
+    held = book.in_force.get(name)
+    if held is None:
+        raise ModelRefused(
+            f"{version} is set as production in the registry, but no signed promotion approves it",
+            f'`scoretrace promotions request {name} {version.version} --reason "…"`, then have it signed',
+        )
+    p = book.promotions[held.promotion]
+    if (p.version, p.digest) != (version.version, version.digest):
+        raise ModelRefused(
+            f"{version} (digest {version.digest[:12]}) is set as production in the registry, but promotion {p.id}, which "
+            f"is in force, approves version {p.version} (digest {p.digest[:12]})",
+            "`scoretrace promotions finish` puts the approved version back",
+        )
+    public = keys.PublicKeys(settings.keys_dir)
+    genuine = tuple(s for s in p.signatures if _genuine(p, s, public))
+    sound = Promotion(**{**vars(p), "signatures": genuine})
+    if against := rules.against_scoring(sound, as_of, now or datetime.now(UTC)):
+        raise ModelRefused(
+            f"promotion {p.id} of {version} does not let it score {as_of}: {against}", f"`scoretrace promotions show {p.id}`"
+        )
+    return version, p
+
+
+def _genuine(p: Promotion, s: Signature, public: keys.PublicKeys) -> bool:
+    """Whether a signature's envelope is whole and says of this manifest what its record says."""
+    try:
+        said = json.loads(dsse.opened(json.dumps(s.envelope), public, payload_type=SIGNATURE_TYPE))
+    except SignatureRefused:
+        return False
+    conditions = {"ends": p.conditions.ends, "max_subjects": p.conditions.max_subjects}
+    return bool(
+        said["promotion"] == p.id
+        and said["manifest"] == dict(p.manifest)
+        and sha256(said["manifest"]) == p.manifest_sha256
+        and said["conditions"] == conditions
+        and (said["signer"], said["roles"]) == (s.signer, sorted(s.roles))
+        and (said["meaning"], said["reason"]) == (s.meaning, s.reason)
+        and abs(datetime.fromisoformat(said["signed_at"]) - s.at) <= rules.SKEW
+    )
+
+
+def _found(book: Book, id_: str) -> Promotion:
+    if id_ not in book.promotions:
+        raise NotFound(f"there is no promotion {id_}", "`scoretrace promotions list` names them")
+    return book.promotions[id_]
+
+
+def _said(text: str, what: str, wanted: str) -> str:
+    if not text.strip():
+        raise PromotionRefused(f"{what} needs words: {wanted}", "give them and try again")
+    return text.strip()
+
+
+def _who_signs(p: Promotion) -> str:
+    return f"somebody else who is {' or '.join(p.policy.roles)} can; `scoretrace promotions show {p.id}` shows what is missing"

@@ -1,0 +1,65 @@
+"""What a promotion is about, as hashes: the bytes that would score, and everything they were judged by."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Engine, select
+
+from pipeline import control
+from pipeline.errors import ModelRefused
+from pipeline.governance import canonical_json
+from pipeline.governance.policy import Policy
+from pipeline.portfolio import Portfolio
+from pipeline.registry import ModelVersion
+from pipeline.train import RECIPE
+
+
+def manifest_of(engine: Engine, portfolio: Portfolio, version: ModelVersion, policy: Policy) -> dict[str, Any]:
+    """The manifest of a registered version. Raises ModelRefused when its training run is not on record.
+
+    model_sha256: the model's text. training_set, contract_sha256, recipe_sha256: what it was made of and how.
+    metrics_sha256, gate_sha256: what it was measured and judged by. policy, policy_sha256: the rules of the request.
+    """
+    training = training_of(engine, version)
+    return {
+        "model": version.name,
+        "version": version.version,
+        "model_sha256": version.digest,
+        "training_set": version.training_set,
+        "training_run": training["run_id"],
+        "contract_sha256": version.contract_sha256,
+        "recipe_sha256": version.tags.get(RECIPE, ""),
+        "metrics_sha256": sha256(training["metrics"]),
+        "gate_sha256": sha256(training["checks"]),
+        "portfolio_sha256": portfolio.sha256,
+        "policy": policy.as_dict(),
+        "policy_sha256": sha256(policy.as_dict()),
+    }
+
+
+def training_of(engine: Engine, version: ModelVersion) -> Mapping[str, Any]:
+    """The training run that registered a version, with who ran it. Raises ModelRefused when it is not on record."""
+    t, r = control.training_runs, control.runs
+    query = (
+        select(t, r.c.actor)
+        .join(r, r.c.run_id == t.c.run_id)
+        .where(t.c.model_name == version.name, t.c.model_digest == version.digest, t.c.outcome == "registered")
+        .order_by(t.c.id.desc())
+        .limit(1)
+    )
+    with engine.connect() as connection:
+        row = connection.execute(query).mappings().first()
+    if row is None:
+        raise ModelRefused(
+            f"no training run on record registered {version} with these bytes",
+            f"`scoretrace retrain --model {version.name} --as-of DATE` registers one that can be promoted",
+        )
+    return dict(row)
+
+
+def sha256(value: Any) -> str:
+    """SHA-256 of a value's canonical JSON."""
+    return hashlib.sha256(canonical_json.encode(value)).hexdigest()

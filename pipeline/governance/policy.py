@@ -1,0 +1,56 @@
+"""What a promotion needs, by materiality tier: who signs, how many, how long it holds. Part of the portfolio."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+TIERS = ("high", "medium", "low")
+
+
+@dataclass(frozen=True)
+class Policy:
+    """The rules of one tier.
+
+    quorum: how many different people must sign. roles: who may sign, by role.
+    signature_days: how long a signature counts towards the quorum. approval_days: how long a complete promotion lets
+    the version score. waiting_hours: from the request to the first moment it may take effect.
+    challenge: effective challenge must be on record before anyone signs. external_reference: the request must name
+    an approval elsewhere (a change ticket).
+    """
+
+    quorum: int = 2
+    roles: tuple[str, ...] = ("approver",)
+    signature_days: int = 14
+    approval_days: int = 365
+    waiting_hours: int = 0
+    challenge: bool = False
+    external_reference: bool = False
+
+    def as_dict(self) -> dict[str, object]:
+        return {**asdict(self), "roles": list(self.roles)}
+
+
+DEFAULTS: Mapping[str, Policy] = {
+    "high": Policy(),
+    "medium": Policy(quorum=1, approval_days=540),
+    "low": Policy(quorum=1, signature_days=30, approval_days=730),
+}
+
+
+def parse(raw: Mapping[str, Mapping[str, object]]) -> dict[str, Policy]:
+    """The tiers of a portfolio's ``governance:`` section over the defaults. Raises ValueError naming what is wrong."""
+    policies = dict(DEFAULTS)
+    for tier, values in raw.items():
+        if tier not in TIERS:
+            raise ValueError(f"governance: {tier!r} is no tier; there are {', '.join(TIERS)}")
+        known = asdict(policies[tier]) | dict(values)
+        try:
+            policy = Policy(**{**known, "roles": tuple(known["roles"])})
+        except TypeError as error:
+            raise ValueError(f"governance.{tier}: {error}") from error
+        numbers = (policy.signature_days, policy.approval_days)
+        if policy.quorum < 1 or min(numbers) < 1 or policy.waiting_hours < 0 or not policy.roles:
+            raise ValueError(f"governance.{tier}: quorum and days are at least 1, hours at least 0, roles at least one")
+        policies[tier] = policy
+    return policies
