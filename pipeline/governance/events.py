@@ -62,7 +62,7 @@ def gates_judged(connection: Connection, run_id: str, actor: str, verdicts: Sequ
         "failed": [
             {
                 "gate": v.gate,
-                "subject": v.subject,
+                "subject": shown(v.subject, 200),
                 "observed": _figure(v.observed),
                 "expected": shown(v.expected, 200),
                 "message": shown(v.message, 500),
