@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from app.cli_explain import explain
+from app.cli_users import users
 from app.console import Day, JsonFlag, actor, out, plain, print_json, print_table, progress, say_error
 from pipeline.config import Settings, prepare_process
 from pipeline.errors import ConfigError, ScoretraceError
@@ -25,6 +26,7 @@ cli = typer.Typer(
     epilog="All state lives under SCORETRACE_HOME (default ./var).",
 )
 cli.add_typer(explain)
+cli.add_typer(users, name="user")
 
 
 def main() -> None:

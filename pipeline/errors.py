@@ -53,3 +53,11 @@ class NotFound(ScoretraceError):
 
 class TaskTimeout(ScoretraceError):
     """A task that ran longer than its declared limit."""
+
+
+class AccessDenied(ScoretraceError):
+    """Somebody asked for what none of their roles allows. Nothing was shown or done."""
+
+
+class IdentityRefused(ScoretraceError):
+    """A sign-in, a password, a token or a user that is not accepted. Nobody was let in and nothing was changed."""
