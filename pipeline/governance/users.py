@@ -138,6 +138,15 @@ def append(connection: Connection, name: str, kind: str, at: datetime, by: str, 
     return int(key[0])
 
 
+def exist(engine: Engine) -> bool:
+    """Whether anybody was ever added. From then on nobody is let in who did not sign in."""
+    with engine.connect() as connection:
+        if not inspect(connection).has_table(user_events.name):
+            return False
+        query = select(user_events.c.id).where(user_events.c.kind == ADDED).limit(1)
+        return connection.execute(query).first() is not None
+
+
 def all_users(engine: Engine) -> dict[str, User]:
     """Every user there is, by name."""
     return fold(events_of(engine))
