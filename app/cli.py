@@ -13,6 +13,7 @@ import typer
 
 from app.cli_audit import audit
 from app.cli_explain import explain
+from app.cli_users import users
 from app.console import Day, JsonFlag, actor, out, plain, print_json, print_table, progress, say_error
 from pipeline.config import Settings, prepare_process
 from pipeline.errors import ConfigError, ScoretraceError
@@ -26,6 +27,7 @@ cli = typer.Typer(
 )
 cli.add_typer(explain)
 cli.add_typer(audit, name="audit")
+cli.add_typer(users, name="user")
 
 
 def main() -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from datetime import UTC, datetime
 
 import streamlit as st
 
-from app import session, shell
-from pipeline.errors import NotFound, ScoretraceError
+from app import acting, session, shell, sign_in_form
+from app.acting import SignInNeeded
+from pipeline.errors import AccessDenied, NotFound, ScoretraceError
 
 _log = logging.getLogger("scoretrace.portal")
 
@@ -21,18 +23,32 @@ def main() -> None:
     }
     page = st.navigation(groups, position="hidden")
     session.write_address()
-    shell.side_navigation(groups)
     try:
         home = session.open_home()
     except ScoretraceError as error:
-        shell.header(None, page)
+        shell.side_navigation(groups)
+        shell.header(None, page, None)
         shell.sentence(error, "there is nothing to open")
         return
-    shell.header(home, page)
+    try:
+        actor = session.actor()
+    except SignInNeeded as needed:
+        shell.header(home, page, None)
+        sign_in_form.show(home, needed)
+        return
+    except ScoretraceError as error:
+        shell.header(home, page, None)
+        shell.sentence(error, "nobody can sign in")
+        return
+    acting.seen(datetime.now(UTC))
+    shell.side_navigation(groups)
+    shell.header(home, page, actor)
     try:
         page.run()
     except NotFound as error:
         shell.sentence(error, "not found")
+    except AccessDenied as error:
+        shell.sentence(error, "not allowed")
     except ScoretraceError as error:
         shell.sentence(error)
     except Exception:  # noqa: BLE001 - the last resort: the log gets the traceback, the reader a sentence

@@ -3,29 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import streamlit as st
 from sqlalchemy import Engine
 
-from app import formats
+from app import acting, formats
 from pipeline import home, ledger
 from pipeline.config import Settings
 from pipeline.errors import NotFound
+from pipeline.governance.access import Actor
 from pipeline.ledger import Publication
 from pipeline.portfolio import Portfolio
 
 AS_OF = "as_of"
-
-
-@dataclass(frozen=True)
-class Actor:
-    """Whoever looks at the portal, and as what."""
-
-    name: str
-    standing: str
 
 
 @dataclass(frozen=True)
@@ -73,8 +66,9 @@ class Reader:
 
 
 def actor() -> Actor:
-    """Until sign-in exists, everybody on this machine is the same reader."""
-    return Actor("local reader", "embedded, not signed in")
+    """Who acts, with the roles of this moment. Raises SignInNeeded when nobody is signed in and somebody has to be."""
+    settings = Settings.load()
+    return acting.actor(_engine(_identity(settings), settings), settings, datetime.now(UTC))
 
 
 def open_home() -> Home:

@@ -10,10 +10,11 @@ from pathlib import Path
 import streamlit as st
 from streamlit.navigation.page import Page
 
-from app import formats, markup, session
+from app import acting, formats, markup, session
 from app.markup import Html
 from app.session import AS_OF, Home
 from pipeline.errors import ScoretraceError
+from pipeline.governance.access import Actor
 
 STYLE_SHEET = Path(__file__).resolve().parent / "portal.css"
 TONIGHT = "views/tonight.py"
@@ -30,8 +31,8 @@ def side_navigation(groups: dict[str, list[Page]]) -> None:
                 st.page_link(page, query_params=session.address())
 
 
-def header(home: Home | None, page: Page) -> None:
-    """Product and portfolio, the night that is shown, who looks at it."""
+def header(home: Home | None, page: Page, actor: Actor | None) -> None:
+    """Product and portfolio; to somebody who may see it the night that is shown, and who looks at it and as what."""
     left, middle, right = st.columns([5, 5, 4], vertical_alignment="center")
     lender = home.portfolio.title if home else "no home yet"
     left.html(
@@ -43,10 +44,37 @@ def header(home: Home | None, page: Page) -> None:
         )
     )
     with middle:
-        if home and home.dates:
+        if home and home.dates and actor:
             _night_control(home.dates, page)
-    actor = session.actor()
-    right.html(markup.block(Html("<p class='actor'>"), actor.name, " ", markup.quiet(actor.standing), Html("</p>")))
+    if actor:
+        with right:
+            _who(actor)
+
+
+def _who(actor: Actor) -> None:
+    """The name and the roles; the way out, or, where nobody signs in, how to have people do so."""
+    if actor.method == "none":
+        how = "add users with <code>scoretrace user add</code>"
+        said = f"<br><span class='quiet'>embedded, not signed in: {how}</span>"
+        st.html(markup.block(Html("<p class='actor'>"), actor.name, Html(f"{said}</p>")))
+        return
+    roles = ", ".join(sorted(role.replace("_", " ") for role in actor.roles)) or "no role"
+    with st.container(
+        key="who", horizontal=True, horizontal_alignment="right", vertical_alignment="center", gap="small"
+    ):
+        name = markup.hint(actor.name, f"{actor.name}: {roles}")
+        st.html(markup.block(Html("<p class='actor'>"), name, Html("<br>"), markup.quiet(roles), Html("</p>")))
+        st.button("Sign out", type="tertiary", on_click=acting.sign_out)
+    _watch()
+
+
+@st.fragment(run_every=60)
+def _watch() -> None:
+    """Take the page away when the session has ended, though nobody does anything."""
+    try:
+        session.actor()
+    except ScoretraceError:
+        st.rerun()
 
 
 def _night_control(dates: tuple[date, ...], page: Page) -> None:

@@ -22,6 +22,8 @@ class Settings:
     lake_catalog: DuckLake catalog, ``sqlite:PATH`` or ``postgres:CONNINFO``.
     memory_limit: DuckDB memory limit, for example ``12GB``; empty leaves DuckDB's own default.
     threads: DuckDB threads; 0 leaves DuckDB's own default (every core).
+    oidc_groups: JSON file with the role of each of the identity provider's groups; empty is ``oidc_groups.json``
+    in the home.
     """
 
     home: Path
@@ -29,6 +31,7 @@ class Settings:
     lake_catalog: str
     memory_limit: str = ""
     threads: int = 0
+    oidc_groups: str = ""
 
     @classmethod
     def at(cls, home: Path, **overrides: str | int) -> Settings:
@@ -48,7 +51,7 @@ class Settings:
 
     @classmethod
     def load(cls) -> Settings:
-        """Read SCORETRACE_HOME, _CONTROL_URL, _LAKE_CATALOG, _MEMORY_LIMIT and _THREADS."""
+        """Read SCORETRACE_HOME, _CONTROL_URL, _LAKE_CATALOG, _MEMORY_LIMIT, _THREADS and _OIDC_GROUPS."""
         env = os.environ
         threads = env.get("SCORETRACE_THREADS") or "0"
         if not threads.isdigit():
@@ -59,6 +62,7 @@ class Settings:
             lake_catalog=env.get("SCORETRACE_LAKE_CATALOG", ""),
             memory_limit=env.get("SCORETRACE_MEMORY_LIMIT", ""),
             threads=int(threads),
+            oidc_groups=env.get("SCORETRACE_OIDC_GROUPS", ""),
         )
 
     @property
@@ -69,6 +73,11 @@ class Settings:
     def portfolio_dir(self) -> Path:
         """The home's own copy of its portfolio, made by ``scoretrace init``."""
         return self.home / "portfolio"
+
+    @property
+    def oidc_groups_file(self) -> Path:
+        """Which role each group of the identity provider has."""
+        return Path(self.oidc_groups).expanduser() if self.oidc_groups else self.home / "oidc_groups.json"
 
     @property
     def registry_dir(self) -> Path:

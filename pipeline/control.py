@@ -1,4 +1,4 @@
-"""The control store: runs, tasks, verdicts, publications, promotions, audit log. Small, transactional, many writers.
+"""The control store: runs, tasks, verdicts, publications, users, the audit log. Small, transactional, many writers.
 
 SQLAlchemy Core over SQLite in WAL mode, or PostgreSQL by URL. This module holds the tables and the
 engine; ``runs`` writes the ledger and ``ledger`` reads it.
@@ -7,6 +7,7 @@ engine; ``runs`` writes the ledger and ``ledger`` reads it.
 from __future__ import annotations
 
 from sqlalchemy import (
+    DDL,
     JSON,
     BigInteger,
     Boolean,
@@ -16,6 +17,7 @@ from sqlalchemy import (
     Engine,
     Float,
     ForeignKey,
+    Index,
     Integer,
     MetaData,
     String,
@@ -143,6 +145,20 @@ audit_log = Table(
 )
 append_only.protect(audit_log)
 
+user_events = Table(
+    "user_events",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("user_name", String(64), nullable=False, index=True),  # empty: a sign-in with a name that nobody has
+    Column("kind", String(20), nullable=False),  # added, password_set, rehashed, roles_set, disabled, enabled, …
+    Column("at", DateTime(timezone=True), nullable=False),
+    Column("by", String(200), nullable=False),
+    Column("roles", JSON),  # of added and roles_set
+    Column("password_hash", Text),  # of password_set and rehashed: argon2 with its parameters and salt
+)
+_added = user_events.c.kind == "added"
+Index("user_added_once", user_events.c.user_name, unique=True, sqlite_where=_added, postgresql_where=_added)
+
 lease = Table(
     "lease",
     metadata,
@@ -150,6 +166,33 @@ lease = Table(
     Column("holder", String(300), nullable=False),
     Column("acquired_at", DateTime(timezone=True), nullable=False),
 )
+
+
+def _refuse_changes(table: Table) -> None:
+    """Have the database refuse every update and delete of a table: its rows are facts, and a fact is added."""
+    message = f"{table.name} is append-only"
+    for verb in ("UPDATE", "DELETE"):
+        name = f"{table.name}_no_{verb.lower()}"
+        sqlite = f"CREATE TRIGGER {name} BEFORE {verb} ON {table.name} BEGIN SELECT RAISE(ABORT, '{message}'); END"
+        _after_create(table, sqlite, "sqlite")
+    function = (
+        f"CREATE OR REPLACE FUNCTION {table.name}_refuse() RETURNS trigger LANGUAGE plpgsql AS "
+        f"$$ BEGIN RAISE EXCEPTION '{message}'; END $$"
+    )
+    trigger = (
+        f"CREATE TRIGGER {table.name}_no_change BEFORE UPDATE OR DELETE OR TRUNCATE ON {table.name} "
+        f"FOR EACH STATEMENT EXECUTE FUNCTION {table.name}_refuse()"
+    )
+    for statement in (function, trigger):
+        _after_create(table, statement, "postgresql")
+
+
+def _after_create(table: Table, statement: str, dialect: str) -> None:
+    ddl = DDL(statement)  # type: ignore[no-untyped-call]
+    event.listen(table, "after_create", ddl.execute_if(dialect=dialect))
+
+
+_refuse_changes(user_events)
 
 
 def open_store(settings: Settings) -> Engine:

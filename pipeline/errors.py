@@ -65,3 +65,11 @@ class RecordRefused(ScoretraceError):
 
 class SignatureRefused(ScoretraceError):
     """A signature that does not stand: changed bytes, an unknown key, or not the kind of document expected."""
+
+
+class AccessDenied(ScoretraceError):
+    """Somebody asked for what none of their roles allows. Nothing was shown or done."""
+
+
+class IdentityRefused(ScoretraceError):
+    """A sign-in, a password, a token or a user that is not accepted. Nobody was let in and nothing was changed."""

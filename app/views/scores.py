@@ -14,6 +14,7 @@ from app.markup import Html
 from app.session import Reader
 from pipeline import ledger
 from pipeline.errors import NotFound
+from pipeline.governance import access
 from pipeline.ledger import ScoredModel
 
 SHOWN_NIGHTS = 60
@@ -22,6 +23,7 @@ _SEPARATORS = re.compile(r"[\s,;]+")
 
 
 def page() -> None:
+    access.require(session.actor(), "scores.read")
     reader = session.reader(session.open_home())
     if reader is None:
         shell.nothing_published(session.open_home())

@@ -13,6 +13,7 @@ from app.markup import Column, Html
 from app.night_facts import Evidence
 from app.session import Home, Reader
 from pipeline import calendar, ledger
+from pipeline.governance import access
 from pipeline.ledger import GateVerdict, Publication, Run
 
 SHOWN_DAYS = 30
@@ -24,6 +25,7 @@ _COLOUR = {"ok": "green", "watch": "orange", "stop": "red", "none": "gray"}
 
 
 def page() -> None:
+    access.require(session.actor(), "scores.read")
     home = session.open_home()
     newest = ledger.latest_publication(home.engine)
     failure = ledger.failure_since(home.engine, newest)

@@ -1,1 +1,1 @@
-"""What is decided about models, and the record of it: audit log, signatures, checkpoints."""
+"""Who may do what, who they are, what they decided about models, and the record of it."""

@@ -1,0 +1,120 @@
+"""Who acts in this browser session: through an identity provider, by password, or nobody where nobody needs to.
+
+A session by password lives in the server's memory and ends by itself; one through a provider ends with its token.
+Whatever is found is looked at again on every rerun: who was disabled a moment ago sees nothing more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import streamlit as st
+from sqlalchemy import Engine
+
+from pipeline.config import Settings
+from pipeline.errors import ConfigError, IdentityRefused
+from pipeline.governance import identity, users
+from pipeline.governance.access import Actor
+from pipeline.governance.claims import actor_from_claims, read_group_roles
+
+LONGEST = timedelta(hours=8)
+IDLE = timedelta(minutes=30)
+_KEY = "signed in"
+
+
+class SignInNeeded(IdentityRefused):
+    """Nobody is signed in, and somebody has to be. ``way`` is ``password`` or ``oidc``; the message says what ended."""
+
+    def __init__(self, way: str, message: str = "", next_step: str = "") -> None:
+        super().__init__(message or "nobody is signed in", next_step or "sign in")
+        self.way = way
+        self.ended = message
+
+
+@dataclass(frozen=True)
+class SignedIn:
+    """A session by password: who, and when they last did something."""
+
+    actor: Actor
+    seen_at: datetime
+
+
+def ended(signed: SignedIn, now: datetime) -> str:
+    """Why a session is over at ``now``, in a sentence; empty while it is not."""
+    if now - signed.actor.authenticated_at >= LONGEST:
+        return f"the session ended: {LONGEST.seconds // 3600} hours have passed since the sign-in"
+    if now - signed.seen_at >= IDLE:
+        return f"the session ended: {IDLE.seconds // 60} minutes passed without use"
+    return ""
+
+
+def actor(engine: Engine, settings: Settings, now: datetime) -> Actor:
+    """Who acts. Raises SignInNeeded, or ConfigError when the secrets or the roles of groups cannot be read.
+
+    Where there are neither users nor a provider, whoever reaches the portal is the local reader.
+    """
+    if by_provider():
+        return _from_provider(settings, now)
+    if not users.exist(engine):
+        return Actor("local reader", frozenset({"viewer", "analyst"}), "none", now)
+    return _from_session(engine, now)
+
+
+def by_provider() -> bool:
+    """Whether people sign in with OpenID Connect: the secrets have an ``[auth]`` section.
+
+    Raises ConfigError for secrets that are there and cannot be read: a slip in that file must not open the portal.
+    """
+    try:
+        return "auth" in st.secrets
+    except FileNotFoundError as error:
+        if present := [str(path) for path in map(Path, st.get_option("secrets.files")) if path.exists()]:
+            raise ConfigError(
+                f"the portal's secrets cannot be read: {', '.join(present)}", "mend the file and start the portal again"
+            ) from error
+        return False
+
+
+def sign_in(engine: Engine, name: str, password: str, now: datetime, record: users.Record) -> None:
+    """Begin a session. Raises IdentityRefused."""
+    st.session_state[_KEY] = SignedIn(identity.authenticate(engine, name, password, now, record=record), now)
+
+
+def sign_out() -> None:
+    """End the session and forget all that it held."""
+    st.session_state.clear()
+    if by_provider():
+        st.logout()
+
+
+def seen(now: datetime) -> None:
+    """Note that somebody did something: called where a page is asked for, not where one refreshes itself."""
+    if signed := st.session_state.get(_KEY):
+        st.session_state[_KEY] = replace(signed, seen_at=now)
+
+
+def _from_session(engine: Engine, now: datetime) -> Actor:
+    signed: SignedIn | None = st.session_state.get(_KEY)
+    if signed is None:
+        raise SignInNeeded("password")
+    over = ended(signed, now)
+    try:
+        if not over:
+            return identity.still(engine, signed.actor)
+    except IdentityRefused as error:
+        over = error.message
+    st.session_state.clear()
+    raise SignInNeeded("password", over)
+
+
+def _from_provider(settings: Settings, now: datetime) -> Actor:
+    claims = st.user.to_dict()
+    if not claims.get("is_logged_in"):
+        raise SignInNeeded("oidc")
+    roles = read_group_roles(settings.oidc_groups_file)
+    try:
+        return actor_from_claims(claims, roles, now)
+    except IdentityRefused as error:
+        raise SignInNeeded("oidc", error.message, error.next_step) from error
