@@ -6,6 +6,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine
 
+from pipeline.governance import audit
+
 
 def record(where: Engine | Connection, *, actor: str, action: str, subject: str, detail: dict[str, Any]) -> None:
-    """Keep nothing: until the audit log is joined here, the events of users and promotions are the only record."""
+    """One record at the end of the audit log."""
+    audit.append(where, actor=actor, action=action, subject=subject, detail=detail)

@@ -13,6 +13,7 @@ import typer
 
 from app.cli_audit import audit
 from app.cli_explain import explain
+from app.cli_promotions import promotions
 from app.cli_users import users
 from app.console import Day, JsonFlag, actor, out, plain, print_json, print_table, progress, say_error
 from pipeline.config import Settings, prepare_process
@@ -27,6 +28,7 @@ cli = typer.Typer(
 )
 cli.add_typer(explain)
 cli.add_typer(audit, name="audit")
+cli.add_typer(promotions, name="promotions")
 cli.add_typer(users, name="user")
 
 
@@ -220,25 +222,7 @@ def retrain(
         out.print(f"{model}: {outcome.outcome}; nothing was registered")
     else:
         out.print(f"{model} version {outcome.version.version} registered, digest {outcome.version.digest[:12]}")
-        out.print(f'next: scoretrace promote {model} {outcome.version.version} --reason "…"')
-
-
-@cli.command()
-def promote(
-    name: Annotated[str, typer.Argument(help="Model name.")],
-    version: Annotated[int, typer.Argument(help="Model version.")],
-    reason: Annotated[str, typer.Option(help="Why this version may score.")],
-) -> None:
-    """Let a registered version score. Who, when and why are recorded."""
-    from pipeline.home import open_home
-    from pipeline.promotion import promote as promote_version
-    from pipeline.registry import Registry
-
-    settings = Settings.load()
-    portfolio, engine = open_home(settings)
-    portfolio.model(name)
-    promote_version(settings, engine, Registry(settings), name, version, actor=actor(), reason=reason)
-    out.print(f"{name} version {version} is in production from now on")
+        out.print(f'next: scoretrace promotions request {model} {outcome.version.version} --reason "…" --as NAME')
 
 
 @cli.command()

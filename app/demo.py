@@ -7,15 +7,16 @@ from contextlib import closing
 from datetime import date, timedelta
 from time import monotonic
 
+from app import demo_users
 from lineage.events import EventListener
 from pipeline import home, lake, synth
 from pipeline.config import Settings
 from pipeline.errors import ModelRefused
+from pipeline.governance.approvals import Approvals
 from pipeline.land import land
 from pipeline.lease import writer_lease
 from pipeline.nightly import run_night
 from pipeline.portfolio import resolve
-from pipeline.promotion import approved, promote
 from pipeline.registry import Registry
 from pipeline.retrain import run_retrain
 from pipeline.transform import Warehouse
@@ -44,11 +45,11 @@ def run_demo(settings: Settings, accounts: int, *, actor: str, progress: Callabl
         progress("landing the history")
         land(con, portfolio, eve, settings.extracts_dir / "history", lambda s: progress(f"      {s}"))
     warehouse = Warehouse(settings, portfolio)
-    registry = Registry(settings)
+    desk = Approvals(settings, engine, Registry(settings), portfolio)
+    people = demo_users.make(settings, engine)
+    desk.finish()
     for spec in portfolio.models:
-        standing = approved(engine, spec.name)
-        if standing is not None:
-            promote(settings, engine, registry, spec.name, standing.model_version, actor=actor, reason=standing.reason)
+        if spec.name in desk.book().in_force:
             continue
         progress(f"training {spec.name}")
         with EventListener(settings, engine, progress) as listener:
@@ -56,20 +57,15 @@ def run_demo(settings: Settings, accounts: int, *, actor: str, progress: Callabl
                 settings, portfolio, engine, spec, eve, actor=actor, progress=progress, warehouse=warehouse,
                 listeners=[listener],
             )  # fmt: skip
-        if outcome.version is None:
+        waiting = [p for p in desk.book().of_model(spec.name) if not p.closed]
+        if outcome.version is None and not waiting:
             raise ModelRefused(
                 f"the first {spec.name} did not reach its floors: {outcome.outcome}",
                 "look at the checks of `scoretrace retrain`; a larger --accounts helps",
             )
-        promote(
-            settings,
-            engine,
-            registry,
-            spec.name,
-            outcome.version.version,
-            actor=actor,
-            reason="first model of the demonstration",
-        )
+        version = outcome.version.version if outcome.version else waiting[0].version
+        progress(f"signing {spec.name} version {version} as dana, avery and blake")
+        demo_users.sign_off(desk, people, spec.name, version)
     for day in nights:
         progress(f"night {day}")
         with EventListener(settings, engine, progress) as listener:
@@ -78,3 +74,4 @@ def run_demo(settings: Settings, accounts: int, *, actor: str, progress: Callabl
                 warehouse=warehouse, listeners=[listener],
             )  # fmt: skip
     progress(f"done in {monotonic() - started:.0f} s")
+    progress(f"sign in to the portal as {', '.join(demo_users.PEOPLE)}; their passwords are in {people}")

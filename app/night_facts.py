@@ -15,7 +15,6 @@ from pipeline.ledger import (
     DbtTotals,
     GateVerdict,
     Night,
-    Promotion,
     Publication,
     Run,
     ScoredModel,

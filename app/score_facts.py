@@ -12,6 +12,7 @@ from app import formats, markup, style
 from app.data import Reason, Score
 from app.markup import Cell, Column, Html
 from app.night_facts import promoted_by
+from pipeline.governance.promotion_log import LetScore
 
 
 def score_table(

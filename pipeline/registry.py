@@ -166,7 +166,7 @@ class Registry:
             train = "" if known else f"`scoretrace retrain --model {name} --as-of DATE`, then "
             raise ModelRefused(
                 f"no approved model for {name} ({len(known)} registered)",
-                f'{train}`scoretrace promote {name} {number} --reason "…"`',
+                f'{train}`scoretrace promotions request {name} {number} --reason "…"`, then have it signed',
             )
         return self.get(name, version)
 
@@ -208,8 +208,8 @@ class Registry:
             raise ModelRefused(
                 f"{version} has been changed since it was registered: {path} has SHA-256 {found}, "
                 f"registered was {version.digest}",
-                f"restore that file from a backup, or promote another version: `scoretrace promote {version.name} "
-                'VERSION --reason "…"`',
+                f"restore that file from a backup, or have another version promoted: `scoretrace "
+                f'promotions request {version.name} VERSION --reason "…"`',
             )
         return content.decode("utf-8")
 

@@ -24,9 +24,9 @@ from pipeline import booster as native
 from pipeline.canonical import TableDigest
 from pipeline.config import Settings
 from pipeline.errors import FeatureBuildFailed, ModelRefused
-from pipeline.portfolio import Grade, ModelSpec, Points, Portfolio
 from pipeline.governance.approvals import require_approved
 from pipeline.governance.promotion_state import Promotion
+from pipeline.portfolio import Grade, ModelSpec, Points, Portfolio
 from pipeline.registry import ModelVersion, Registry
 from pipeline.sql import ident, literal
 
@@ -203,8 +203,8 @@ def _require_within_limits(promotion: Promotion, rows: int) -> None:
     most = promotion.conditions.max_subjects
     if most is not None and rows > most:
         raise ModelRefused(
-            f"promotion {promotion.id} lets {promotion.model} version {promotion.version} score at most {most:,} subjects "
-            f"a night, and there are {rows:,}",
+            f"promotion {promotion.id} lets {promotion.model} version {promotion.version} score at most {most:,} "
+            f"subjects a night, and there are {rows:,}",
             "have the version promoted without that condition, or with a wider one",
         )
 

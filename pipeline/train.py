@@ -23,9 +23,9 @@ from pipeline.config import Settings
 from pipeline.errors import TrainingRefused
 from pipeline.evaluation import Check, Evaluation, challenger_checks, evaluate, first_model_checks
 from pipeline.governance import events
+from pipeline.governance.promotion_log import book_of
 from pipeline.monitoring import statistics
 from pipeline.portfolio import ModelSpec, Portfolio
-from pipeline.governance.promotion_log import book_of
 from pipeline.registry import ModelVersion, Registry, TrainingRecord, text_digest
 from pipeline.training_set import HOLDOUT, TRAIN, VALID, TrainingSet, collect, write_members
 

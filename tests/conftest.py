@@ -69,10 +69,10 @@ def make_cascade(folder: Path) -> str:
     from pipeline import home, lake, synth
     from pipeline.land import land
     from pipeline.nightly import run_night
-    from pipeline.promotion import promote
     from pipeline.registry import Registry
     from pipeline.retrain import run_retrain
     from pipeline.transform import Warehouse
+    from tests.signing_off import sign_off
 
     shutil.copytree(SHIPPED_PORTFOLIOS / "cascade", folder / "portfolio")
     yml = folder / "portfolio" / "portfolio.yml"
@@ -88,15 +88,7 @@ def make_cascade(folder: Path) -> str:
     for spec in portfolio.models:
         outcome = run_retrain(settings, portfolio, engine, spec, EVE, actor="trainer", warehouse=warehouse)
         assert outcome.version is not None, [vars(c) for c in outcome.checks]
-        promote(
-            settings,
-            engine,
-            registry,
-            spec.name,
-            outcome.version.version,
-            actor="approver",
-            reason="first of the tests",
-        )
+        sign_off(settings, engine, registry, portfolio, spec.name, outcome.version.version)
     report = run_night(
         settings, portfolio, engine, FIRST, actor="engineer", extracts=settings.extracts_dir, warehouse=warehouse
     )

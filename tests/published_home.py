@@ -20,6 +20,7 @@ from sqlalchemy import Engine, insert
 
 from pipeline import control, lake, portfolio
 from pipeline.config import Settings
+from tests import audit_history
 
 LAST = date(2026, 3, 14)
 ZONE = ZoneInfo("Europe/Vienna")
@@ -117,20 +118,12 @@ def _promote(engine: Engine) -> None:
         ("pd_default", 31, 30, "AUC +0.011, calibration kept", CHANGED_ON - timedelta(days=1)),
         ("pd_application", 4, None, "first application model", LAST - timedelta(days=60)),
     ]
-    with engine.begin() as db:
-        for name, version, replaces, reason, day in rows:
-            db.execute(
-                insert(control.promotions),
-                {
-                    "model_name": name,
-                    "model_version": version,
-                    "model_digest": _hex(name, version),
-                    "replaces_version": replaces,
-                    "actor": "m.okafor",
-                    "reason": reason,
-                    "promoted_at": _local(day, time(16, 2)),
-                },
-            )
+    for name, version, replaces, reason, day in sorted(rows, key=lambda row: row[4]):
+        digest, moment = _hex(name, version), _local(day, time(16, 2))
+        audit_history.write(
+            engine,
+            audit_history.promoted(moment, name, version, digest, replaces=replaces, signer="m.okafor", reason=reason),
+        )
 
 
 def _night(

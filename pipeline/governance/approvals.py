@@ -74,7 +74,8 @@ class Approvals:
             for p in book.of_model(model):
                 if p.version == version and not p.closed:
                     raise PromotionRefused(
-                        f"{found} is requested already, as {p.id} by {p.requester}", f"`scoretrace promotions show {p.id}`"
+                        f"{found} is requested already, as {p.id} by {p.requester}",
+                        f"`scoretrace promotions show {p.id}`",
                     )
             held = book.in_force.get(model)
             return (
@@ -117,7 +118,9 @@ class Approvals:
 
     def ask(self, actor: Actor, id_: str, text: str) -> Promotion:
         """Put a question to whoever requested."""
-        return self._step(actor, "promotion.review", id_, "asked", {"text": _said(text, "a question", "what")}, mark="Q")
+        return self._step(
+            actor, "promotion.review", id_, "asked", {"text": _said(text, "a question", "what")}, mark="Q"
+        )
 
     def answer(self, actor: Actor, id_: str, question: str, text: str) -> Promotion:
         """Answer a question of the review."""
@@ -148,7 +151,7 @@ class Approvals:
     def condition(
         self, actor: Actor, id_: str, *, ends: date | None = None, max_subjects: int | None = None
     ) -> Promotion:
-        """Make the approval conditional. Whoever signs later signs these limits; earlier signatures do not hold them."""
+        """Make the approval conditional. Whoever signs, signs these limits; under a signature they cannot change."""
 
         def check(p: Promotion) -> None:
             if p.signatures:
@@ -235,12 +238,15 @@ class Approvals:
     def freeze(self, actor: Actor, model: str, reason: str) -> None:
         """Stop changes of one model, or of all (``*``): nothing takes effect until it is lifted."""
         detail = {"reason": _said(reason, "a freeze", "why")}
-        self._act(actor, "promotion.freeze", f"model:{model}", lambda _: ("promotion.frozen", f"model:{model}", detail))
+        about = f"model:{model}"
+        self._act(actor, "promotion.freeze", about, lambda _: ("promotion.frozen", about, detail))
 
     def unfreeze(self, actor: Actor, model: str, reason: str) -> tuple[str, ...]:
         """Allow changes again; what had become complete takes effect now."""
         detail = {"reason": _said(reason, "lifting a freeze", "why")}
-        self._act(actor, "promotion.freeze", f"model:{model}", lambda _: ("promotion.unfrozen", f"model:{model}", detail))
+        self._act(
+            actor, "promotion.freeze", f"model:{model}", lambda _: ("promotion.unfrozen", f"model:{model}", detail)
+        )
         return self.finish()
 
     # -- inside
@@ -347,8 +353,8 @@ def require_approved(
     p = book.promotions[held.promotion]
     if (p.version, p.digest) != (version.version, version.digest):
         raise ModelRefused(
-            f"{version} (digest {version.digest[:12]}) is set as production in the registry, but promotion {p.id}, which "
-            f"is in force, approves version {p.version} (digest {p.digest[:12]})",
+            f"{version} (digest {version.digest[:12]}) is set as production in the registry, but promotion {p.id}, "
+            f"which is in force, approves version {p.version} (digest {p.digest[:12]})",
             "`scoretrace promotions finish` puts the approved version back",
         )
     public = keys.PublicKeys(settings.keys_dir)
@@ -356,7 +362,8 @@ def require_approved(
     sound = Promotion(**{**vars(p), "signatures": genuine})
     if against := rules.against_scoring(sound, as_of, now or datetime.now(UTC)):
         raise ModelRefused(
-            f"promotion {p.id} of {version} does not let it score {as_of}: {against}", f"`scoretrace promotions show {p.id}`"
+            f"promotion {p.id} of {version} does not let it score {as_of}: {against}",
+            f"`scoretrace promotions show {p.id}`",
         )
     return version, p
 
@@ -392,4 +399,5 @@ def _said(text: str, what: str, wanted: str) -> str:
 
 
 def _who_signs(p: Promotion) -> str:
-    return f"somebody else who is {' or '.join(p.policy.roles)} can; `scoretrace promotions show {p.id}` shows what is missing"
+    who = f"somebody else who is {' or '.join(p.policy.roles)} can"
+    return f"{who}; `scoretrace promotions show {p.id}` shows what is missing"

@@ -69,7 +69,7 @@ def authenticate(
     if user is None or not matches or user.standing(now) != "active":
         standing = user.standing(now) if user else "unknown"
         whom = known or "a name that nobody has"
-        record(engine, actor=whom, action="user.sign_in_refused", subject=whom, detail={"standing": standing})
+        record(engine, actor=whom, action="user.sign_in_refused", subject=f"user:{whom}", detail={"standing": standing})
         raise IdentityRefused(
             "the name or the password is wrong, or the user is locked or disabled",
             f"try again; {FAILURES_THAT_LOCK} failures in a row lock a user for {LOCKED_FOR.seconds // 60} minutes; "
@@ -80,7 +80,7 @@ def authenticate(
             stronger = hasher.hash(_bytes(_normal(password)))
             users.append(connection, user.name, users.REHASHED, now, user.name, password_hash=stronger)
         users.append(connection, user.name, users.SIGNED_IN, now, user.name)
-        record(connection, actor=user.name, action="user.sign_in", subject=user.name, detail={})
+        record(connection, actor=user.name, action="user.sign_in", subject=f"user:{user.name}", detail={})
     return Actor(user.name, user.roles, "password", now)
 
 

@@ -64,7 +64,8 @@ def missing(p: Promotion, now: datetime, disabled: Collection[str] = ()) -> tupl
     if have < p.policy.quorum:
         more = p.policy.quorum - have
         lacks.append(
-            f"{more} more signature{'s' if more > 1 else ''} of {' or '.join(p.policy.roles)} ({have} of {p.policy.quorum})"
+            f"{more} more signature{'s' if more > 1 else ''} of {' or '.join(p.policy.roles)} "
+            f"({have} of {p.policy.quorum})"
         )
     lacks += [f"finding {f.id} is open and blocks: {f.text}" for f in p.blocking]
     if p.policy.challenge and not p.challenges:

@@ -185,7 +185,9 @@ def add(
             )
         append(connection, name, ADDED, now, by.name, roles=sorted(set(roles)))
         append(connection, name, PASSWORD_SET, now, by.name, password_hash=password_hash)
-        record(connection, actor=by.name, action="user.add", subject=name, detail={"roles": sorted(set(roles))})
+        record(
+            connection, actor=by.name, action="user.add", subject=f"user:{name}", detail={"roles": sorted(set(roles))}
+        )
 
 
 def set_roles(engine: Engine, by: Actor, name: str, roles: Sequence[str], now: datetime, record: Record) -> None:
@@ -198,7 +200,7 @@ def set_roles(engine: Engine, by: Actor, name: str, roles: Sequence[str], now: d
     with engine.begin() as connection:
         append(connection, name, ROLES_SET, now, by.name, roles=sorted(set(roles)))
         detail = {"roles": sorted(set(roles)), "before": sorted(before.roles)}
-        record(connection, actor=by.name, action="user.roles", subject=name, detail=detail)
+        record(connection, actor=by.name, action="user.roles", subject=f"user:{name}", detail=detail)
 
 
 def set_disabled(engine: Engine, by: Actor, name: str, disabled: bool, now: datetime, record: Record) -> None:
@@ -210,7 +212,7 @@ def set_disabled(engine: Engine, by: Actor, name: str, disabled: bool, now: date
     with engine.begin() as connection:
         append(connection, name, DISABLED if disabled else ENABLED, now, by.name)
         action = "user.disable" if disabled else "user.enable"
-        record(connection, actor=by.name, action=action, subject=name, detail={})
+        record(connection, actor=by.name, action=action, subject=f"user:{name}", detail={})
 
 
 def set_password(engine: Engine, by: Actor, name: str, password_hash: str, now: datetime, record: Record) -> None:
@@ -220,7 +222,7 @@ def set_password(engine: Engine, by: Actor, name: str, password_hash: str, now: 
     find(engine, name)
     with engine.begin() as connection:
         append(connection, name, PASSWORD_SET, now, by.name, password_hash=password_hash)
-        record(connection, actor=by.name, action="user.password", subject=name, detail={})
+        record(connection, actor=by.name, action="user.password", subject=f"user:{name}", detail={})
 
 
 def _check_roles(roles: Sequence[str]) -> None:

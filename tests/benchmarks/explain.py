@@ -39,10 +39,10 @@ def _bench(settings: Settings, arguments: argparse.Namespace) -> None:
     from pipeline.land import land
     from pipeline.nightly import run_night
     from pipeline.portfolio import resolve
-    from pipeline.promotion import promote
     from pipeline.registry import Registry
     from pipeline.retrain import run_retrain
     from pipeline.transform import Warehouse
+    from tests.signing_off import sign_off
 
     nights = [LAST_NIGHT - timedelta(days=n) for n in reversed(range(arguments.nights))]
     portfolio = home.init(settings, resolve("cascade"))
@@ -58,7 +58,7 @@ def _bench(settings: Settings, arguments: argparse.Namespace) -> None:
             continue
         outcome = run_retrain(settings, portfolio, engine, spec, eve, actor="bench", warehouse=warehouse)
         assert outcome.version is not None, outcome
-        promote(settings, engine, registry, spec.name, outcome.version.version, actor="bench", reason="benchmark")
+        sign_off(settings, engine, registry, portfolio, spec.name, outcome.version.version)
     early = 0.0
     for number, night in enumerate(nights, start=1):
         if ledger.publication_for(engine, night) is not None:

@@ -107,9 +107,9 @@ def _stage(arguments: argparse.Namespace) -> None:
 
 def _train(settings: Settings, as_of: date) -> list[dict[str, object]]:
     from pipeline import home
-    from pipeline.promotion import promote
     from pipeline.registry import Registry
     from pipeline.retrain import run_retrain
+    from tests.signing_off import sign_off
 
     portfolio, engine = home.open_home(settings)
     registry = Registry(settings)
@@ -118,7 +118,7 @@ def _train(settings: Settings, as_of: date) -> list[dict[str, object]]:
         started = time.monotonic()
         outcome = run_retrain(settings, portfolio, engine, spec, as_of, actor="bench", progress=_say)
         assert outcome.version is not None, outcome
-        promote(settings, engine, registry, spec.name, outcome.version.version, actor="bench", reason="benchmark")
+        sign_off(settings, engine, registry, portfolio, spec.name, outcome.version.version)
         lines.append(_line(f"train {spec.name}", started, None))
     return lines
 

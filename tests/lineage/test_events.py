@@ -233,7 +233,7 @@ def test_tests_gates_loads_and_scores_are_told(told: list[dict[str, Any]], publi
     assert all(re.fullmatch("[0-9a-f]{64}", d["facets"]["version"]["datasetVersion"]) for d in landed["inputs"])
     scored = named(told, "nightly.score")
     model = dataset(scored, "inputs", "pd_default")["facets"]["scoretrace_model"]
-    assert (model["version"], model["promotedBy"]) == (1, "approver")
+    assert (model["version"], model["promotedBy"]) == (1, "ada approver, ben approver")
     pd = dataset(scored, "outputs", "scores.account_scores")["facets"]["columnLineage"]["fields"]["pd"]["inputFields"]
     assert {i["name"] for i in pd} == {"features.account_features"}
     assert len(pd) > 50

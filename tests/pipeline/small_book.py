@@ -17,11 +17,13 @@ from pipeline import booster as native
 from pipeline import control, lake
 from pipeline.config import Settings
 from pipeline.features import FeatureSpec
+from pipeline.governance import keys
+from pipeline.governance.promotion_state import Promotion
 from pipeline.portfolio import Gates, Grade, Label, ModelSpec, Points, Portfolio
-from pipeline.promotion import Promotion, promote
 from pipeline.registry import ModelVersion, Registry, TrainingRecord
 from pipeline.score import ScoreResult, score
 from pipeline.train import TrainingOutcome, train_candidate
+from tests.signing_off import sign_off
 
 COHORTS = (date(2024, 1, 31), date(2024, 2, 29), date(2024, 3, 31), date(2024, 4, 30))
 AS_OF = date(2024, 7, 31)
@@ -105,6 +107,7 @@ def make(home: Path, id_type: str = "BIGINT", accounts: int = ACCOUNTS) -> Book:
     settings = Settings.at(home)
     lake.create(settings, id_type)
     engine = control.create(settings)
+    keys.create(settings.keys_dir)
     with engine.begin() as connection:
         connection.execute(insert(control.runs).values(**_run(RUN)))
     with closing(lake.connect(settings, read_only=False)) as con:
@@ -217,7 +220,7 @@ def train(book: Book, spec: ModelSpec = ACCOUNT_MODEL, **changes: object) -> Tra
 
 
 def approve(book: Book, name: str, version: int, reason: str = "passed its gate") -> Promotion:
-    return promote(book.settings, book.engine, book.registry, name, version, actor="Ada Approver", reason=reason)
+    return sign_off(book.settings, book.engine, book.registry, book.portfolio, name, version, reason)
 
 
 def night(book: Book, spec: ModelSpec = ACCOUNT_MODEL, run_id: str = "night-1") -> ScoreResult:
@@ -231,9 +234,18 @@ def register(book: Book, text: str, *, training_set: str, name: str = "pd_defaul
     record = TrainingRecord(
         RUN, AS_OF, training_set, 1, names, {n: {"dtype": "DOUBLE"} for n in names}, "3" * 64, {"rounds": 1}
     )
-    return book.registry.register(
+    version = book.registry.register(
         name, text, training=record, metrics={"auc": 0.7}, plots={}, card="# card\n", tags={"subject": "account"}
     )
+    with book.engine.begin() as connection:
+        connection.execute(
+            insert(control.training_runs).values(
+                run_id=RUN, model_name=name, as_of=AS_OF, outcome="registered", model_version=version.version,
+                model_digest=version.digest, training_set=training_set, snapshot_id=1, metrics={"auc": 0.7}, checks=[],
+                finished_at=datetime(2024, 8, 1, tzinfo=UTC),
+            )
+        )  # fmt: skip
+    return version
 
 
 def promoted(factory: pytest.TempPathFactory) -> Book:

@@ -12,6 +12,7 @@ from pipeline import control, ledger
 from pipeline.config import Settings
 from pipeline.errors import ConfigError, NotFound
 from pipeline.ledger import ScoredModel, Sla
+from tests import audit_history
 
 DAY = date(2026, 3, 14)
 DUE = datetime(2026, 3, 15, 5, 0, tzinfo=UTC)
@@ -139,14 +140,20 @@ def test_gates_come_worst_first_and_dbt_is_counted_by_outcome(engine: Engine) ->
 
 def test_a_promotion_is_of_exactly_these_bytes(engine: Engine) -> None:
     model = ScoredModel(**MODEL)
-    row = {"model_name": "pd_default", "model_version": 2, "actor": "a", "reason": "r", "promoted_at": DUE}
-    with engine.begin() as db:
-        db.execute(insert(control.promotions), {**row, "model_digest": "e" * 64})
+    moment = DUE - timedelta(days=1)
+
+    def promote(digest: str) -> None:
+        audit_history.write(
+            engine,
+            audit_history.promoted(moment, "pd_default", 2, digest, replaces=None, signer="a.berg", reason="r"),
+        )
+
+    promote("e" * 64)
     assert ledger.promotion_of(engine, model) is None
-    with engine.begin() as db:
-        db.execute(insert(control.promotions), {**row, "model_digest": "d" * 64})
+    promote("d" * 64)
     promotion = ledger.promotion_of(engine, model)
-    assert promotion is not None and promotion.promoted_at == DUE
+    assert promotion is not None and (promotion.promoted_at, promotion.actor) == (moment, "a.berg")
+    assert ledger.promotion_of(engine, model, moment - timedelta(days=1)) is None
 
 
 def test_reading_makes_no_home(tmp_path: Path) -> None:

@@ -137,7 +137,8 @@ def test_importing_is_fast_and_using_is_quiet_and_untracked(tmp_path: Path) -> N
 import sys
 from pathlib import Path
 from pipeline.config import Settings
-from pipeline import nightly, promotion, registry, retrain, score
+from pipeline import nightly, registry, retrain, score
+from pipeline.governance import approvals
 heavy = {"mlflow", "lightgbm", "matplotlib", "pandas"} & set(sys.modules)
 assert not heavy, heavy
 client = registry.Registry(Settings.at(Path(sys.argv[1])))._client

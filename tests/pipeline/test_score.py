@@ -145,7 +145,7 @@ def test_a_refusal_leaves_the_partition_as_it_was(book: Book, spoil: str) -> Non
     elif spoil == "alias":
         small_book.register(book, book.registry.text(version), training_set="7" * 64)
         book.registry.set_production("pd_default", 2)
-        expected = "promotion in force is of version 1"
+        expected = "which is in force, approves version 1"
     elif spoil == "none":
         book.registry._client.delete_registered_model_alias("pd_default", "production")
         expected = "no approved model"

@@ -1,0 +1,247 @@
+"""Promotion for real: on a home with trained models, through the audit log, to what may score."""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from pipeline.errors import AccessDenied, ModelRefused, NotFound, PromotionRefused, RecordRefused
+from pipeline.governance import audit, dsse, keys
+from pipeline.governance.approvals import SIGNATURE_TYPE, Approvals, require_approved
+from pipeline.governance.promotion_state import Promotion
+from tests.pipeline import small_book
+from tests.pipeline.small_book import NIGHT, Book
+from tests.signing_off import person
+
+
+@pytest.fixture
+def book(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Book:
+    return small_book.copy(small_book.promoted(tmp_path_factory), tmp_path / "home")
+
+
+def desk(book: Book, now: datetime | None = None) -> Approvals:
+    clock = (lambda: now) if now else (lambda: datetime.now(UTC))
+    return Approvals(book.settings, book.engine, book.registry, book.portfolio, clock)
+
+
+def second(book: Book) -> int:
+    version = book.registry.production("pd_default")
+    return small_book.register(book, book.registry.text(version), training_set="4" * 64).version
+
+
+def asked(book: Book) -> Promotion:
+    return desk(book).request(person("dana", "data_scientist"), "pd_default", second(book), "fresher cohorts")
+
+
+def sign(book: Book, promotion: Promotion, name: str) -> Promotion:
+    return desk(book).sign(person(name, "approver"), promotion.id, meaning="I approve", reason="reviewed")
+
+
+def approved(book: Book, as_of: date = NIGHT, now: datetime | None = None) -> int:
+    return require_approved(book.settings, book.engine, book.registry, "pd_default", as_of, now=now)[0].version
+
+
+def test_the_second_signature_moves_the_alias_and_all_of_it_is_on_record(book: Book) -> None:
+    p = asked(book)
+    assert sign(book, p, "avery").promoted_at is None
+    assert approved(book) == 1
+    done = sign(book, p, "blake")
+    assert done.promoted_at and (done.replaces, done.requester) == (1, "dana")
+    assert approved(book) == 2
+    found = [r.action for r in audit.records(book.engine, action="promotion.") if r.subject in (f"promotion:{p.id}",)]
+    assert found == ["promotion.requested", "promotion.signed", "promotion.signed", "promotion.promoted"]
+    assert audit.records(book.engine)[-1].action == "promotion.alias_moved"
+    assert audit.verify(book.engine).ok
+    small_book.night(book)
+
+
+def test_a_refusal_names_the_rule_and_is_on_record(book: Book) -> None:
+    p = asked(book)
+    with pytest.raises(AccessDenied, match="needs the role approver"):
+        desk(book).sign(person("dana", "data_scientist"), p.id, meaning="m", reason="r")
+    assert audit.records(book.engine)[-1].action == "promotion.refused"
+    sign(book, p, "avery")
+    with pytest.raises(PromotionRefused, match="avery has signed it already") as refused:
+        sign(book, p, "avery")
+    assert "approver" in refused.value.next_step
+    last = audit.records(book.engine)[-1]
+    assert (last.action, last.actor) == ("promotion.refused", "avery")
+    with pytest.raises(NotFound, match="no promotion"):
+        desk(book).sign(person("avery", "approver"), "nothing", meaning="m", reason="r")
+
+
+def test_an_open_blocking_finding_blocks_until_somebody_else_closes_it(book: Book) -> None:
+    p = asked(book)
+    reviewer = person("avery", "approver")
+    desk(book).raise_finding(reviewer, p.id, "no fairness figures", owner="dana", due=date(2026, 4, 1), blocking=True)
+    with pytest.raises(PromotionRefused, match="finding F1 blocks it: no fairness figures"):
+        sign(book, p, "blake")
+    with pytest.raises(PromotionRefused, match="owns finding F1"):
+        desk(book).close_finding(person("dana", "approver"), p.id, "F1", "added")
+    desk(book).close_finding(reviewer, p.id, "F1", "figures added to the card")
+    desk(book).ask(reviewer, p.id, "why now?")
+    found = desk(book).answer(person("dana", "data_scientist"), p.id, "Q1", "drift since January")
+    assert (found.questions[0].answer, found.questions[0].answered_by) == ("drift since January", "dana")
+    sign(book, p, "avery")
+    assert sign(book, p, "blake").promoted_at
+
+
+def test_words_are_text_and_must_be_there(book: Book) -> None:
+    p = asked(book)
+    with pytest.raises(PromotionRefused, match="needs words"):
+        desk(book).reject(person("avery", "approver"), p.id, "   ")
+    script = "<script>alert(1)</script> =cmd|' /C calc'!A0"
+    rejected = desk(book).reject(person("avery", "approver"), p.id, script).rejected
+    assert rejected is not None and rejected[2] == script
+    with pytest.raises(RecordRefused):
+        desk(book).request(person("dana", "data_scientist"), "pd_default", 2, "bell \x07")
+    with pytest.raises(RecordRefused):
+        desk(book).request(person("dana", "data_scientist"), "pd_default", 2, "x" * 200_000)
+
+
+def test_two_who_sign_at_once_both_count_once_each(book: Book) -> None:
+    for _ in range(20):
+        p = desk(book).request(person("dana", "data_scientist"), "pd_default", second(book), "again")
+        both = threading.Barrier(4)
+        errors: list[BaseException] = []
+
+        def go(name: str, at: threading.Barrier = both, to: Promotion = p, seen: list[BaseException] = errors) -> None:
+            at.wait()
+            try:
+                sign(book, to, name)
+            except PromotionRefused as error:
+                seen.append(error)
+
+        threads = [threading.Thread(target=go, args=(name,)) for name in ("avery", "blake", "avery", "blake")]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+        found = desk(book).promotion(p.id)
+        assert sorted(s.signer for s in found.signatures) == ["avery", "blake"]
+        assert len(errors) == 2 and found.promoted_at
+        promoted = [r for r in audit.records(book.engine, subject=f"promotion:{p.id}") if r.action.endswith("promoted")]
+        assert len(promoted) == 1
+    assert audit.verify(book.engine).ok
+
+
+def test_killed_between_record_and_alias_it_is_finished_once(book: Book, monkeypatch: pytest.MonkeyPatch) -> None:
+    p = asked(book)
+    sign(book, p, "avery")
+
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(book.registry), "set_production", die)
+        with pytest.raises(KeyboardInterrupt):
+            sign(book, p, "blake")
+    with pytest.raises(ModelRefused, match="approves version 2"):
+        approved(book)
+    assert desk(book).finish() == ("pd_default is at version 2",)
+    assert desk(book).finish() == ()
+    assert approved(book) == 2
+
+
+def test_an_alias_moved_by_hand_gains_nothing_and_is_put_back(book: Book) -> None:
+    small_book.night(book)
+    book.registry.set_production("pd_default", second(book))
+    with pytest.raises(ModelRefused, match="which is in force, approves version 1"):
+        small_book.night(book, run_id="night-2")
+
+
+def test_withdrawn_expired_and_conditional_approvals_end(book: Book) -> None:
+    p = asked(book)
+    desk(book).condition(person("avery", "approver"), p.id, ends=NIGHT, max_subjects=3)
+    sign(book, p, "avery")
+    with pytest.raises(PromotionRefused, match="terms cannot change"):
+        desk(book).condition(person("avery", "approver"), p.id, max_subjects=9_999_999)
+    sign(book, p, "blake")
+    with pytest.raises(ModelRefused, match="at most 3 subjects"):
+        small_book.night(book)
+    with pytest.raises(ModelRefused, match="conditional approval ended"):
+        approved(book, NIGHT + timedelta(days=1))
+    with pytest.raises(ModelRefused, match="expired on"):
+        approved(book, NIGHT, datetime.now(UTC) + timedelta(days=366))
+    desk(book).withdraw(person("dana", "data_scientist"), p.id, "a fault in a feature")
+    with pytest.raises(ModelRefused, match="no signed promotion"):
+        approved(book)
+
+
+def test_a_freeze_holds_back_and_a_rollback_owes_a_review(book: Book) -> None:
+    first = desk(book).book().in_force["pd_default"].promotion
+    desk(book).freeze(person("avery", "approver"), "*", "year end")
+    p = asked(book)
+    sign(book, p, "avery")
+    assert sign(book, p, "blake").promoted_at is None
+    assert desk(book).unfreeze(person("avery", "approver"), "*", "over")
+    assert approved(book) == 2
+    desk(book).rollback(person("avery", "approver"), first, "scores of 14 March look wrong")
+    assert approved(book) == 1
+    held = desk(book).book().in_force["pd_default"]
+    assert held.rolled_back_by == "avery" and held.review_due
+    with pytest.raises(PromotionRefused, match="in force already"):
+        desk(book).rollback(person("avery", "approver"), first, "again")
+
+
+def test_a_rotated_key_still_verifies_and_a_deleted_model_is_said(book: Book) -> None:
+    keys.rotate(book.settings.keys_dir)
+    assert approved(book) == 1
+    book.registry._client.delete_model_version("pd_default", "1")
+    with pytest.raises((ModelRefused, NotFound)):
+        approved(book)
+
+
+def _forge(book: Book, change: Any) -> None:
+    """Rewrite the newest signature's record past the triggers, as somebody with the file would."""
+    with book.engine.begin() as connection:
+        names = connection.execute(text("SELECT name FROM sqlite_master WHERE type = 'trigger'")).scalars().all()
+        for name in names:
+            connection.execute(text(f'DROP TRIGGER "{name}"'))
+        row = connection.execute(
+            text(
+                "SELECT seq, detail FROM audit_log WHERE action = 'promotion.signed' "
+                "AND subject LIKE 'promotion:pd_default-%' ORDER BY seq DESC LIMIT 1"
+            )
+        ).one()
+        detail = json.loads(row.detail)
+        change(detail)
+        connection.execute(
+            text("UPDATE audit_log SET detail = :d WHERE seq = :s"), {"d": json.dumps(detail), "s": row.seq}
+        )
+
+
+def _flip(detail: dict[str, Any], field: str, at: int) -> None:
+    raw = bytearray(base64.b64decode(detail["envelope"][field]))
+    raw[at % len(raw)] ^= 1
+    detail["envelope"][field] = base64.b64encode(bytes(raw)).decode()
+
+
+@pytest.mark.parametrize("at", [0, 57, 211, 640, -1])
+def test_any_changed_byte_of_an_envelope_voids_the_signature(book: Book, at: int) -> None:
+    _forge(book, lambda detail: _flip(detail, "payload", at))
+    with pytest.raises(ModelRefused, match="1 more signature"):
+        approved(book)
+    assert not audit.verify(book.engine).ok
+
+
+def test_a_signature_for_one_promotion_is_none_for_another(book: Book) -> None:
+    p = asked(book)
+    other = desk(book).book().promotions[desk(book).book().in_force["pd_default"].promotion].signatures[0]
+    mine = keys.signing_key(book.settings.keys_dir)
+    payload = dsse.opened(
+        json.dumps(dict(other.envelope)), keys.PublicKeys(book.settings.keys_dir), payload_type=SIGNATURE_TYPE
+    )
+    assert p.id.encode() not in payload
+    sign(book, p, "avery")
+    sign(book, p, "blake")
+    _forge(book, lambda detail: detail.update(envelope=json.loads(dsse.seal(SIGNATURE_TYPE, payload, mine))))
+    with pytest.raises(ModelRefused, match="1 more signature"):
+        approved(book)
