@@ -247,8 +247,9 @@ def serve(
     address: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
 ) -> None:
     """Open the portal. It reads what the nights have published and writes nothing."""
-    from app.serve import serve_portal
+    from app.serve import require_sign_in, serve_portal
 
+    require_sign_in(Settings.load(), address)
     sys.exit(serve_portal(port, address))
 
 

@@ -2,10 +2,47 @@
 
 from __future__ import annotations
 
+import ipaddress
 import subprocess
 import sys
 
-from pipeline.config import REPOSITORY
+import streamlit as st
+
+from pipeline import ledger
+from pipeline.config import REPOSITORY, Settings
+from pipeline.errors import ConfigError
+from pipeline.governance import users
+
+
+def require_sign_in(settings: Settings, address: str) -> None:
+    """Raise ConfigError when other machines could read the book without a sign-in; this machine alone may."""
+    if _this_machine_alone(address) or _by_provider():
+        return
+    engine = ledger.open_ledger(settings)
+    try:
+        if users.exist(engine):
+            return
+    finally:
+        engine.dispose()
+    raise ConfigError(
+        f"on the address {address} other machines could read every score, and nobody would have to sign in",
+        "make a user first, `scoretrace user add NAME --role admin --generate`, or leave --address out",
+    )
+
+
+def _this_machine_alone(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return address == "localhost"
+
+
+def _by_provider() -> bool:
+    """Whether the portal's secrets name an identity provider. Ones that cannot be read count as none."""
+    try:
+        return "auth" in st.secrets
+    except FileNotFoundError:
+        return False
 
 
 def serve_portal(port: int, address: str) -> int:

@@ -54,9 +54,8 @@ def header(home: Home | None, page: Page, actor: Actor | None) -> None:
 def _who(actor: Actor) -> None:
     """The name and the roles; the way out, or, where nobody signs in, how to have people do so."""
     if actor.method == "none":
-        how = "add users with <code>scoretrace user add</code>"
-        said = f"<br><span class='quiet'>embedded, not signed in: {how}</span>"
-        st.html(markup.block(Html("<p class='actor'>"), actor.name, Html(f"{said}</p>")))
+        how = Html("<br><span class='quiet'>add users: <code>scoretrace user add</code></span></p>")
+        st.html(markup.block(Html("<p class='actor'>"), f"{actor.name} ", markup.quiet("embedded, not signed in"), how))
         return
     roles = ", ".join(sorted(role.replace("_", " ") for role in actor.roles)) or "no role"
     with st.container(

@@ -17,7 +17,7 @@ _TRIES = "sign-in tries"  # names the password's field anew after each try, so t
 
 
 def show(home: Home, needed: SignInNeeded) -> None:
-    with st.container(key="sign-in", width=380):
+    with st.container(key="signing-in", width=380):
         lines: list[markup.Cell] = [Html("<h1>Sign in</h1>")]
         if needed.ended:
             lines += [markup.GAP, markup.alarm("watch", needed.ended)]
@@ -49,6 +49,5 @@ def _form(home: Home) -> None:
     if refused := st.session_state.pop("sign-in refused", None):
         st.html(markup.block(markup.alarm("stop", refused.message, f"Next: {refused.next_step}.")))
     minutes, hours = acting.IDLE.seconds // 60, acting.LONGEST.seconds // 3600
-    said = f"A session ends after {minutes} minutes without use, and after {hours} hours. Users are made with"
-    command = Html(" <code>scoretrace user add</code>.")
-    st.html(markup.block(Html("<p><small>"), said, command, Html("</small></p>")))
+    said = f"A session ends after {minutes} minutes without use, and after {hours} hours. An administrator adds users."
+    st.html(markup.block(Html("<p><small>"), said, Html("</small></p>")))

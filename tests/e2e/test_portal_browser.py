@@ -11,12 +11,18 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from app.auditing import record
+from pipeline import control
 from pipeline.config import REPOSITORY
+from pipeline.governance import identity, users
+from pipeline.governance.access import Actor
 from tests import published_home
 from tests.published_home import FIRST_ID
 
@@ -24,6 +30,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine: `apt-get install chromium`")
 QUIET = ("--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking",
          "--disable-component-update", "--disable-sync", "--no-first-run")  # fmt: skip
+PASSWORD = "correct horse battery"
 WAIT = 30_000  # milliseconds; the machine may be busy
 
 
@@ -32,6 +39,26 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A served portal over a home with a history."""
     home = tmp_path_factory.mktemp("served") / "home"
     published_home.build(home)
+    with served(home) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A served portal over a home with one user, ben."""
+    home = tmp_path_factory.mktemp("guarded") / "home"
+    engine = control.create(published_home.build(home, nights=3))
+    now = datetime.now(UTC)
+    root = Actor("root", frozenset({"admin"}), "home", now)
+    users.add(engine, root, "ben", ["analyst"], identity.hash_password("ben", PASSWORD), now, record)
+    engine.dispose()
+    with served(home) as address:
+        yield address
+
+
+@contextmanager
+def served(home: Path) -> Iterator[str]:
+    """The portal in a process of its own; yields its address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -134,6 +161,39 @@ def test_a_link_lies_on_the_row_that_it_opens(page: Page, address: str) -> None:
         over, under = link.bounding_box(), cell.bounding_box()
         assert over and under and abs(over["y"] + over["height"] / 2 - under["y"] - under["height"] / 2) < 4
         assert link.inner_text() == cell.inner_text() == str(FIRST_ID + row)
+
+
+def test_a_link_asks_for_a_sign_in_and_then_shows_what_it_names(page: Page, guarded: str) -> None:
+    link = f"{guarded}/scores?account={FIRST_ID}"
+    page.goto(link)
+    expect(page.locator("h1")).to_have_text("Sign in")
+    expect(page.get_by_role("link", name="Scores")).to_have_count(0)
+    page.get_by_label("User name").fill("ben")
+    page.get_by_label("Password", exact=True).fill("not the password")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("alert").filter(has_text="the name or the password is wrong")).to_be_visible()
+    expect(page.get_by_label("Password", exact=True)).to_have_value("")
+    page.get_by_label("Password", exact=True).fill(PASSWORD)
+    page.keyboard.press("Enter")
+    expect(page.locator("h1")).to_have_text(f"Account {FIRST_ID}")
+    expect(page).to_have_url(link)
+    page.get_by_role("link", name="Tonight").click()
+    expect(page.locator("h1")).to_contain_text("14 Mar 2026")
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.locator("h1")).to_have_text("Sign in")
+    expect(page.locator(".st table")).to_have_count(0)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_sign_in_is_readable_in_both_schemes(browser: Browser, guarded: str, scheme: str) -> None:
+    context = browser.new_context(color_scheme=scheme)  # type: ignore[arg-type]
+    page = context.new_page()
+    page.goto(guarded)
+    button = page.get_by_role("button", name="Sign in")
+    button.wait_for(timeout=WAIT)
+    text, ground = button.evaluate("e => [getComputedStyle(e).color, getComputedStyle(e).backgroundColor]")
+    context.close()
+    assert _contrast(_rgb(text), _rgb(ground)) >= 4.5, f"{text} on {ground}"
 
 
 def test_a_bad_link_says_not_found(page: Page, address: str) -> None:
