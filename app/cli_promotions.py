@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 promotions = typer.Typer(no_args_is_help=True, help="Let a model version score: request, review, sign.")
 
-Id = Annotated[str, typer.Argument(help="Id of the promotion, as `promotions list` shows it.")]
+Id = Annotated[str, typer.Argument(help="Id of the promotion, or MODEL/VERSION for its newest.")]
 Reason = Annotated[str, typer.Option(help="Why; kept for ever.")]
 APPROVES = "I approve this version for scoring"
 
@@ -75,7 +75,7 @@ def list_promotions(as_json: JsonFlag = False) -> None:
 def show(id_: Id, as_json: JsonFlag = False) -> None:
     """One promotion: manifest, review, signatures, what is missing."""
     desk = _open()
-    found = desk.promotion(id_)
+    found = desk.promotion(desk.named(id_))
     if as_json:
         print_json(_summary(desk, found) | {"manifest": dict(found.manifest)})
         return
@@ -103,6 +103,7 @@ def review(
 ) -> None:
     """Review a request: a finding, a question, an answer, challenge, or conditions; one at a time."""
     desk, actor = _desk(sign_in_as, password_file)
+    id_ = desk.named(id_)
     asked = [finding, close, ask, answer, expertise or None, ends or max_subjects]
     if sum(a is not None for a in asked) != 1:
         raise ConfigError(
@@ -136,6 +137,7 @@ def sign(
 ) -> None:
     """Sign a promotion; with the last signature it lacks, it takes effect."""
     desk, actor = _desk(sign_in_as, password_file)
+    id_ = desk.named(id_)
     before = desk.promotion(id_)
     out.print(
         plain(f"{actor.name}: “{meaning}”, {before.model} version {before.version}, manifest {before.manifest_sha256}")
@@ -151,6 +153,7 @@ def sign(
 def reject(id_: Id, reason: Reason, sign_in_as: As = None, password_file: PasswordFile = None) -> None:
     """Refuse a request."""
     desk, actor = _desk(sign_in_as, password_file)
+    id_ = desk.named(id_)
     desk.reject(actor, id_, reason)
     out.print(f"{id_} is rejected")
 
@@ -159,6 +162,7 @@ def reject(id_: Id, reason: Reason, sign_in_as: As = None, password_file: Passwo
 def withdraw(id_: Id, reason: Reason, sign_in_as: As = None, password_file: PasswordFile = None) -> None:
     """Take a request back; of a promotion in force, end it: scoring then refuses."""
     desk, actor = _desk(sign_in_as, password_file)
+    id_ = desk.named(id_)
     desk.withdraw(actor, id_, reason)
     out.print(f"{id_} is withdrawn")
 
@@ -167,6 +171,7 @@ def withdraw(id_: Id, reason: Reason, sign_in_as: As = None, password_file: Pass
 def rollback(id_: Id, reason: Reason, sign_in_as: As = None, password_file: PasswordFile = None) -> None:
     """Break glass: put a formerly approved version back at once. A review is owed within five days."""
     desk, actor = _desk(sign_in_as, password_file)
+    id_ = desk.named(id_)
     found = desk.rollback(actor, id_, reason)
     due = desk.book().in_force[found.model].review_due
     out.print(f"{found.model} is back at version {found.version}; a review is owed by {due}")

@@ -13,7 +13,7 @@ from sqlalchemy import Engine
 
 from app.auditing import record
 from app.console import JsonFlag, out, plain, print_json, print_table
-from app.sign_in import As, PasswordFile, ask, signed_in
+from app.sign_in import As, PasswordFile, ask, signed_in, write_password
 from pipeline import control
 from pipeline.config import Settings
 from pipeline.errors import IdentityRefused
@@ -30,7 +30,12 @@ Generate = Annotated[bool, typer.Option("--generate", help="Make the password an
 
 @users.command()
 def add(
-    name: Name, role: Roles, generate: Generate = False, sign_in_as: As = None, password_file: PasswordFile = None
+    name: Name,
+    role: Roles,
+    generate: Generate = False,
+    to: Annotated[Path | None, typer.Option(help="Make the password and write it to this new file, mode 0600.")] = None,
+    sign_in_as: As = None,
+    password_file: PasswordFile = None,
 ) -> None:
     """Add a user. The first administrator is made by the owner of the home; then it takes an administrator."""
     settings, engine = _home()
@@ -38,11 +43,13 @@ def add(
     require(by, "user.manage")
     if name in book.all_users(engine):  # before a password is asked for
         raise IdentityRefused(f"there is a user {name!r} already", f"`scoretrace user roles {name} --role …`")
-    password = _new_password(name, generate)
+    password = _new_password(name, generate or to is not None)
     hashed = identity.hash_password(name, password)
+    if to is not None:
+        write_password(to, password)
     book.add(engine, by, name, role, hashed, _now(), record)
     out.print(plain(f"{name} may sign in as {', '.join(sorted(set(role)))}"))
-    _show(password, generate)
+    _show(password, generate and to is None)
     if by.method == "home":
         out.print("from now on the portal asks for a sign-in")
         if "admin" not in role:

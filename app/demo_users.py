@@ -3,14 +3,13 @@ in a file that its owner alone can read; there is no default password anywhere."
 
 from __future__ import annotations
 
-import os
 from datetime import UTC, datetime
 from pathlib import Path
 
 from sqlalchemy import Engine
 
 from app.auditing import record
-from app.sign_in import read_password
+from app.sign_in import read_password, write_password
 from pipeline.config import Settings
 from pipeline.governance import identity, users
 from pipeline.governance.access import Actor
@@ -38,8 +37,7 @@ def make(settings: Settings, engine: Engine) -> Path:
         password = identity.generate_password()
         path = folder / name
         path.unlink(missing_ok=True)
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(password + "\n")
+        write_password(path, password)
         users.add(engine, owner, name, roles, identity.hash_password(name, password), now, record)
     return folder
 

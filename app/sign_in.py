@@ -66,3 +66,15 @@ def read_password(path: Path) -> str:
     if not password:
         raise IdentityRefused(f"the password file {path} is empty", "write the password in its first line")
     return password
+
+
+def write_password(path: Path, password: str) -> None:
+    """A password in a new file that its owner alone can read. Raises IdentityRefused when it is there already."""
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError as error:
+        raise IdentityRefused(
+            f"{path} cannot be made: {error.strerror}", "name a file that is not there yet"
+        ) from error
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        file.write(password + "\n")

@@ -19,7 +19,7 @@ from pipeline.config import REPOSITORY
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r"^```(?P<info>[^\n]+)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
-GROUPS = {"audit", "user"}  # whose first argument is a command
+GROUPS = {"audit", "promotions", "user"}  # whose first argument is a command
 SCORETRACE = Path(sys.executable).with_name("scoretrace")
 
 
@@ -111,7 +111,7 @@ def test_harbor_comes_aboard_by_the_readmes_own_words(tmp_path: Path) -> None:
     ((_, commands),) = blocks("sh harbor")
     printed = [scoretrace(line, tmp_path) for line in commands.splitlines()]
     assert "version 1 registered" in printed[2]
-    assert "published 2026-02-28" in printed[4]
-    assert re.search(r"^H0\d{3}\s+2026-02-28\s+0\.\d+", printed[5], re.MULTILINE)
-    assert "✓ proved" in printed[6] and "statements.csv" in printed[6]
-    assert " 0 different, 0 missing, 0 extra" in printed[7]
+    assert "published 2026-02-28" in printed[8]
+    assert re.search(r"^H0\d{3}\s+2026-02-28\s+0\.\d+", printed[9], re.MULTILINE)
+    assert "✓ proved" in printed[10] and "statements.csv" in printed[10]
+    assert " 0 different, 0 missing, 0 extra" in printed[11]

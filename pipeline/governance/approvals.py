@@ -52,6 +52,12 @@ class Approvals:
         """One promotion. Raises NotFound."""
         return _found(self.book(), id_)
 
+    def named(self, text: str) -> str:
+        """The id of a promotion that is called by its id, or as MODEL/VERSION: the newest of that version."""
+        model, _, version = text.partition("/")
+        found = [p.id for p in self.book().of_model(model) if str(p.version) == version]
+        return found[-1] if found else text
+
     def disabled(self) -> frozenset[str]:
         """Users whose pending signatures no longer count."""
         return frozenset(u.name for u in users.all_users(self.engine).values() if u.disabled)

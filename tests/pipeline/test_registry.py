@@ -71,7 +71,7 @@ def test_no_approved_model_says_how_to_get_one(book: Book) -> None:
     book.registry._client.delete_registered_model_alias("pd_default", "production")
     with pytest.raises(ModelRefused) as refused:
         book.registry.production("pd_default")
-    assert "scoretrace promote pd_default 1 --reason" in refused.value.next_step
+    assert "scoretrace promotions request pd_default 1 --reason" in refused.value.next_step
 
 
 def test_an_unknown_version_names_those_there_are(home: Book) -> None:

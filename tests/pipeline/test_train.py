@@ -351,16 +351,18 @@ def test_a_worse_candidate_is_not_registered(book: Book) -> None:
 
 
 def test_a_better_candidate_is_registered_beside_the_incumbent(book: Book) -> None:
+    weakest = replace(ACCOUNT_MODEL, name="pd_weak")
+    book = replace(book, portfolio=replace(book.portfolio, models=(weakest,)))
     weak = small_book.train(
-        book, name="pd_default", floors=OPEN_FLOORS, parameters={"rounds": 1, "num_leaves": 2, "feature_fraction": 0.2}
+        book, name="pd_weak", floors=OPEN_FLOORS, parameters={"rounds": 1, "num_leaves": 2, "feature_fraction": 0.2}
     )
     assert weak.version is not None
-    small_book.approve(book, "pd_default", 1)
-    better = small_book.train(book, name="pd_default", floors={"auc": 0.999}, tolerances={"calibration": 1.0, "psi": 1.0})
+    small_book.approve(book, "pd_weak", 1)
+    better = small_book.train(book, name="pd_weak", floors={"auc": 0.999}, tolerances={"calibration": 1.0, "psi": 1.0})
     assert (better.outcome, better.incumbent_version) == ("registered", 1), better.checks
     assert better.version is not None and better.version.version == 2
-    assert book.registry.production("pd_default").version == 1  # registering approves nothing
-    assert better.as_dict()["model"] == {"name": "pd_default", "version": 2}
+    assert book.registry.production("pd_weak").version == 1  # registering approves nothing
+    assert better.as_dict()["model"] == {"name": "pd_weak", "version": 2}
 
 
 def test_a_candidate_that_was_never_approved_is_no_incumbent(book: Book) -> None:

@@ -159,7 +159,12 @@ def test_a_user_is_added_once_and_every_change_is_recorded(engine: Engine) -> No
     users.set_disabled(engine, ROOT, "anna", True, NOW, log)
     users.set_disabled(engine, ROOT, "anna", False, NOW, log)
     assert log.actions == ["user.add", "user.roles", "user.disable", "user.enable"]
-    assert log.entries[1] == ("root", "user.roles", "anna", {"roles": ["approver"], "before": ["analyst", "viewer"]})
+    assert log.entries[1] == (
+        "root",
+        "user.roles",
+        "user:anna",
+        {"roles": ["approver"], "before": ["analyst", "viewer"]},
+    )
     found = users.find(engine, "anna")
     assert (found.roles, found.added_at, found.standing(NOW)) == ({"approver"}, NOW, "active")
 
@@ -290,7 +295,7 @@ def test_who_signs_in_is_who_they_are_now(engine: Engine) -> None:
     log = Log()
     expected = Actor("anna", frozenset({"analyst", "approver"}), "password", NOW + MINUTE)
     assert sign_in(engine, " Anna ", now=NOW + MINUTE, log=log) == expected
-    assert log.entries == [("anna", "user.sign_in", "anna", {})]
+    assert log.entries == [("anna", "user.sign_in", "user:anna", {})]
     assert users.find(engine, "anna").signed_in_at == NOW + MINUTE
 
 
