@@ -73,8 +73,6 @@ def write_password(path: Path, password: str) -> None:
     try:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except OSError as error:
-        raise IdentityRefused(
-            f"{path} cannot be made: {error.strerror}", "name a file that is not there yet"
-        ) from error
+        raise IdentityRefused(f"{path} cannot be made: {error.strerror}", "name a file that is not there") from error
     with os.fdopen(handle, "w", encoding="utf-8") as file:
         file.write(password + "\n")
