@@ -255,7 +255,7 @@ def status(as_json: JsonFlag = False) -> None:
 
 @cli.command()
 def serve(
-    port: Annotated[int, typer.Option(help="Port of the portal.")] = 8501,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the portal.")] = 8501,
     address: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
 ) -> None:
     """Open the portal. It reads what the nights have published and writes nothing."""
