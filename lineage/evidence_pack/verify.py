@@ -71,7 +71,7 @@ def check_itself():
     except (OSError, ValueError, KeyError):
         return  # check_files has named the manifest
     if hashlib.sha256(Path(__file__).read_bytes()).hexdigest() != listed:
-        raise SystemExit("verify.py has been changed")
+        sys.exit("verify.py has been changed")
 
 
 def check_score(facts):
