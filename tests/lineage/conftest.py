@@ -95,11 +95,12 @@ def first_night(story: Story) -> Iterator[duckdb.DuckDBPyConnection]:
 
 def make_story(cascade: Cascade, folder: Path) -> str:
     """Make the home of the ``story`` fixture in the folder; returns the account with the restated statement."""
+    from pipeline.governance.approvals import Approvals
     from pipeline.land import land
     from pipeline.nightly import run_night
-    from pipeline.promotion import promote
     from pipeline.registry import Registry
     from pipeline.transform import Warehouse
+    from tests.signing_off import person, record_training, sign_off
 
     settings = cascade.copy(folder / "home")
     portfolio, engine = home.open_home(settings)
@@ -109,10 +110,12 @@ def make_story(cascade: Cascade, folder: Path) -> str:
         land(con, portfolio, FIRST, extracts)
     registry = Registry(settings)
     version = register_shorter(registry)
-    promote(settings, engine, registry, "pd_default", version, actor="approver", reason="fewer <b>trees</b>")
+    record_training(engine, registry.get("pd_default", version))
+    first = Approvals(settings, engine, registry, portfolio).named("pd_default/1")
+    sign_off(settings, engine, registry, portfolio, "pd_default", version, "fewer <b>trees</b>")
     warehouse = Warehouse(settings, portfolio)
     run_night(settings, portfolio, engine, SECOND, actor="engineer", extracts=extracts, warehouse=warehouse)
-    promote(settings, engine, registry, "pd_default", 1, actor="other approver", reason="back to the first")
+    Approvals(settings, engine, registry, portfolio).rollback(person("cleo", "approver"), first, "back to the first")
     return str(restated)
 
 

@@ -25,11 +25,11 @@ from pipeline.config import REPOSITORY, SHIPPED_PORTFOLIOS, Settings
 from pipeline.errors import NotFound
 from pipeline.land import land
 from pipeline.nightly import run_night
-from pipeline.promotion import promote
 from pipeline.registry import Registry
 from pipeline.retrain import run_retrain
 from tests.conftest import FIRST, SECOND
 from tests.lineage.conftest import Story, point_publication_at
+from tests.signing_off import sign_off
 
 UCI = REPOSITORY.parent / "shared" / "data" / "uci_credit_card"
 UCI_KNOWN, UCI_NIGHT = date(2005, 10, 31), date(2005, 9, 30)  # the defaults are of the month after the statements
@@ -166,7 +166,7 @@ def test_a_night_of_another_lender_comes_out_again(tmp_path: Path) -> None:
         land(con, portfolio, UCI_KNOWN, tmp_path / "extracts")
     outcome = run_retrain(settings, portfolio, engine, portfolio.models[0], UCI_KNOWN, actor="trainer")
     assert outcome.version is not None, [vars(c) for c in outcome.checks]
-    promote(settings, engine, Registry(settings), "pd_default", 1, actor="approver", reason="a test")
+    sign_off(settings, engine, Registry(settings), portfolio, "pd_default", 1)
     run_night(settings, portfolio, engine, UCI_NIGHT, actor="engineer")
     found = replay_night(settings, engine, UCI_NIGHT, "account")
     assert (found.different, found.missing, found.extra) == (0, 0, 0)

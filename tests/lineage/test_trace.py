@@ -226,7 +226,7 @@ def test_only_the_features_asked_for(story: Story, account: int, whole: Trace) -
 
 def test_the_promotion_told_is_the_one_in_force_that_night(story: Story, whole: Trace) -> None:
     assert whole.promotion is not None
-    assert (whole.promotion.actor, whole.promotion.reason) == ("approver", "first of the tests")
+    assert (whole.promotion.actor, whole.promotion.reason) == ("ada approver, ben approver", "first of the tests")
     later = told(story, story.ids(SECOND, "account", 1)[0], SECOND)
     assert later.promotion is not None
     assert (later.promotion.model_version, later.promotion.reason) == (2, "fewer <b>trees</b>")

@@ -23,7 +23,7 @@ from pipeline.portfolio import Gates, Grade, Label, ModelSpec, Points, Portfolio
 from pipeline.registry import ModelVersion, Registry, TrainingRecord
 from pipeline.score import ScoreResult, score
 from pipeline.train import TrainingOutcome, train_candidate
-from tests.signing_off import sign_off
+from tests.signing_off import record_training, sign_off
 
 COHORTS = (date(2024, 1, 31), date(2024, 2, 29), date(2024, 3, 31), date(2024, 4, 30))
 AS_OF = date(2024, 7, 31)
@@ -237,14 +237,7 @@ def register(book: Book, text: str, *, training_set: str, name: str = "pd_defaul
     version = book.registry.register(
         name, text, training=record, metrics={"auc": 0.7}, plots={}, card="# card\n", tags={"subject": "account"}
     )
-    with book.engine.begin() as connection:
-        connection.execute(
-            insert(control.training_runs).values(
-                run_id=RUN, model_name=name, as_of=AS_OF, outcome="registered", model_version=version.version,
-                model_digest=version.digest, training_set=training_set, snapshot_id=1, metrics={"auc": 0.7}, checks=[],
-                finished_at=datetime(2024, 8, 1, tzinfo=UTC),
-            )
-        )  # fmt: skip
+    record_training(book.engine, version, RUN)
     return version
 
 
