@@ -83,13 +83,14 @@ def test_python_alone_computes_the_score_again(account_pack: Path, of_account: T
     assert code == 0, said
     assert f"the score comes out again: log-odds {of_account.score['log_odds']!r}" in said
     assert "DuckDB is not installed" in said
-    assert said.endswith("VERIFIED\n")
+    assert said.endswith("FILES VERIFIED; not computed again: features\n")
 
 
 def test_with_duckdb_the_features_come_out_again(account_pack: Path, of_account: Trace) -> None:
     code, said = verify(account_pack, "-I")
     assert code == 0, said
     assert f"{len(of_account.recorded.features)} features come out again" in said
+    assert said.endswith("\nVERIFIED\n")
 
 
 def test_a_console_without_the_signs_is_no_fault_of_the_pack(account_pack: Path) -> None:
