@@ -143,7 +143,7 @@ def why(
                 asked.append(sources.rows_behind(con, replace(first, models=models), id_))
         rows = sources.union(asked)
         was, became = sources.fetch(then, rows), sources.fetch(now, rows)
-        stored = [rescore.stored_score(at, r, id_) or {} for at, r in ((then, first), (now, second))]
+        stored = [rescore.stored(at, r, id_)[1] or {} for at, r in ((then, first), (now, second))]
     walk = _Walk(portfolio, id_)
     changes = _Changes.between(was, became)
     restated, less = changes.restated(), changes.without_gone()

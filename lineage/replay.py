@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import date
@@ -136,15 +137,16 @@ def _compared(
     con: duckdb.DuckDBPyConnection,
 ) -> tuple[Difference, ...]:
     """What of a subject's stored features and score the archived SQL and model do not give over these rows."""
-    stored = rescore.stored_features(con, recorded, id_)
-    score = rescore.stored_score(con, recorded, id_) or {}
-    with sandbox.of_rows(recorded.models, rows.everything(), portfolio.id_type) as box:
-        computed = rescore.rows_of(box, recorded.target.relation, f"{recorded.key} = ?", id_)
+    with ThreadPoolExecutor(max_workers=1) as pool, con.cursor() as beside:
+        looked_up = pool.submit(rescore.stored, beside, recorded, id_)  # while the SQL runs
+        with sandbox.of_rows(recorded.models, rows.everything(), portfolio.id_type) as box:
+            computed = rescore.rows_of(box, recorded.target.relation, f"{recorded.key} = ?", id_)
+        stored, score = looked_up.result()
     again = next(iter(computed), {})
     booster = rescore.recorded_booster(recorded.settings, recorded.scored)
     score_again = rescore.score_again(booster, recorded.portfolio(), again) if again else {}
     found = rescore.differences(stored, again, recorded.features) if stored is not None else ()
-    return found + rescore.differences(score, score_again, SCORE_COLUMNS)
+    return found + rescore.differences(score or {}, score_again, SCORE_COLUMNS)
 
 
 def replay_night(

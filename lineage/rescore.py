@@ -120,16 +120,17 @@ def rows_of(con: duckdb.DuckDBPyConnection, relation: str, where: str = "true", 
     return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
 
 
-def stored_score(con: duckdb.DuckDBPyConnection, recorded: Recording, subject_id: int | str) -> dict[str, Any] | None:
-    """The score of one subject as the recorded run published it. con: the lake at the publication's snapshot."""
-    return _stored(con, recorded, f"scores.{recorded.subject}_scores", subject_id)
-
-
-def stored_features(
+def stored(
     con: duckdb.DuckDBPyConnection, recorded: Recording, subject_id: int | str
-) -> dict[str, Any] | None:
-    """The feature row of one subject; None when its partition is no longer kept."""
-    return _stored(con, recorded, f"features.{recorded.target.name}", subject_id)
+) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    """The feature row of one subject (None when its partition is no longer kept) and its score, as published.
+
+    con: the lake at the publication's snapshot.
+    """
+    return (
+        _stored(con, recorded, f"features.{recorded.target.name}", subject_id),
+        _stored(con, recorded, f"scores.{recorded.subject}_scores", subject_id),
+    )
 
 
 def _stored(

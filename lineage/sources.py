@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,15 +50,22 @@ def own_rows(con: duckdb.DuckDBPyConnection, recorded: Recording, subject_id: in
     For features of a subject's own that is all they can depend on. For one that reads other subjects' rows it is not.
     """
     texts = " ".join(m.sql for m in recorded.models)
-    tables = {}
-    for name in CONTRACTS:
-        columns = {recorded.key, "subject_id"} & set(_id_columns(name))
-        if columns and f'"raw"."{name}"' in texts:
-            where = " OR ".join(f"{column} = ?" for column in sorted(columns))
-            tables[name] = con.execute(
-                f"SELECT rowid, * FROM lake.raw.{name} WHERE {where} ORDER BY rowid", [subject_id] * len(columns)
-            ).to_arrow_table()
-    return SourceRows(tables)
+    wanted = {
+        name: sorted({recorded.key, "subject_id"} & set(_id_columns(name)))
+        for name in CONTRACTS
+        if f'"raw"."{name}"' in texts
+    }
+
+    def look_up(name: str) -> pa.Table:
+        where = " OR ".join(f"{column} = ?" for column in wanted[name])
+        sql = f"SELECT rowid, * FROM lake.raw.{name} WHERE {where} ORDER BY rowid"
+        with con.cursor() as cursor:
+            return cursor.execute(sql, [subject_id] * len(wanted[name])).to_arrow_table()
+
+    # Each look-up mostly opens files: side by side they take as long as the longest.
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        named = [name for name, columns in wanted.items() if columns]
+        return SourceRows(dict(zip(named, pool.map(look_up, named), strict=True)))
 
 
 def rows_behind(con: duckdb.DuckDBPyConnection, recorded: Recording, subject_id: int | str) -> RowIds:
@@ -82,16 +90,24 @@ def union(found: Sequence[RowIds]) -> RowIds:
     return {name: tuple(sorted({i for rows in found for i in rows.get(name, ())})) for name in tables}
 
 
-def fetch(con: duckdb.DuckDBPyConnection, wanted: RowIds) -> SourceRows:
-    """Read the rows themselves."""
-    return SourceRows(
-        {
-            name: con.execute(
-                f"SELECT rowid, * FROM lake.raw.{name} WHERE rowid IN ({', '.join(map(str, ids))}) ORDER BY rowid"
-            ).to_arrow_table()
-            for name, ids in wanted.items()
-        }
-    )
+def fetch(con: duckdb.DuckDBPyConnection, wanted: RowIds, own: SourceRows | None = None) -> SourceRows:
+    """Read the rows themselves. own: rows that were looked up already, and are taken from there.
+
+    By row id alone every file of a table is read; most rows behind a subject are the subject's own, which the files
+    are sorted by.
+    """
+    tables = {}
+    for name, ids in wanted.items():
+        known = own.only(name, ids) if own is not None and name in own.tables else None
+        rest = sorted(set(ids) - set(known[ROWID].to_pylist())) if known is not None else ids
+        if known is not None and not rest:
+            tables[name] = known
+            continue
+        found = con.execute(
+            f"SELECT rowid, * FROM lake.raw.{name} WHERE rowid IN ({', '.join(map(str, rest))}) ORDER BY rowid"
+        ).to_arrow_table()
+        tables[name] = found if known is None else pa.concat_tables([known, found]).sort_by(ROWID)
+    return SourceRows(tables)
 
 
 def with_copies(rows: SourceRows, sets: Sequence[RowIds], id_type: str) -> tuple[dict[str, pa.Table], Copies]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
@@ -207,17 +208,20 @@ def _trace(
     asked = _asked(recorded, wanted)
     started = time.perf_counter()
     notes: list[str] = []
-    score = rescore.stored_score(con, recorded, id_)
+    with ThreadPoolExecutor(max_workers=1) as pool, con.cursor() as beside:
+        # Looked up while lineage asks which rows count.
+        own = pool.submit(sources.own_rows, beside, recorded, id_)
+        published = pool.submit(rescore.stored, beside, recorded, id_)
+        by_feature = sources.rows_by_feature(con, recorded, id_, asked)
+        # The rows behind all features are those behind the row; for a choice of features they are asked for.
+        others = [] if not wanted else [sources.rows_behind(con, recorded, id_)]
+        rows = sources.fetch(con, sources.union([*others, *by_feature.values()]), own.result())
+        stored, score = published.result()
     assert score is not None, "resolved() found it"
-    stored = rescore.stored_features(con, recorded, id_)
     if stored is None:
         notes.append("the night's feature partition is no longer kept: the values are those computed again")
     if recorded.superseded:
         notes.append("a later run published this date again; this is the earlier one, as it was")
-    by_feature = sources.rows_by_feature(con, recorded, id_, asked)
-    # The rows behind all features are those behind the row; for a choice of features they are asked for.
-    others = [] if not wanted else [sources.rows_behind(con, recorded, id_)]
-    rows = sources.fetch(con, sources.union([*others, *by_feature.values()]))
     row_sets = list({_key(r): r for r in by_feature.values()}.values())
     given, copies = sources.with_copies(rows, row_sets, portfolio.id_type)
     with sandbox.of_rows(recorded.models, given, portfolio.id_type) as box:
