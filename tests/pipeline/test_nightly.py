@@ -242,7 +242,7 @@ def test_the_command_line_reports_and_refuses(published: Settings) -> None:
     assert missing.returncode == 1
     assert "nothing is published for 2020-01-01" in missing.stderr
     assert "Traceback" not in missing.stderr
-    assert call("promote", "pd_default", "99", "--reason", "why not").returncode == 1
+    assert call("promotions", "show", "pd_default/99").returncode == 1
     assert call("retrain", "--model", "nobody", "--as-of", str(FIRST)).returncode == 1
 
 
