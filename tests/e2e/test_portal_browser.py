@@ -191,6 +191,7 @@ def test_the_sign_in_is_readable_in_both_schemes(browser: Browser, guarded: str,
     page.goto(guarded)
     button = page.get_by_role("button", name="Sign in")
     button.wait_for(timeout=WAIT)
+    page.locator("[data-testid='stApp'][data-test-script-state='notRunning']").wait_for(timeout=WAIT)
     text, ground = button.evaluate("e => [getComputedStyle(e).color, getComputedStyle(e).backgroundColor]")
     context.close()
     assert _contrast(_rgb(text), _rgb(ground)) >= 4.5, f"{text} on {ground}"
