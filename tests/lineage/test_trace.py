@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from lineage import rescore, sandbox, sources
+from lineage import rescore, sources, subject_sandbox
 from lineage.recording import Recording, recording
 from lineage.sources import ROWID, SourceRows
 from lineage.trace import Trace, trace
@@ -153,7 +153,7 @@ def known(story: Story, account: int) -> Iterator[tuple[Recording, SourceRows, d
 
 
 def computed(recorded: Recording, tables: dict[str, pa.Table]) -> dict[str, Any]:
-    with sandbox.of_rows(recorded.models, tables, "BIGINT") as box:
+    with subject_sandbox.of_rows(recorded.models, tables, "BIGINT") as box:
         return next(iter(rescore.rows_of(box, recorded.target.relation)), {})
 
 
