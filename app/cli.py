@@ -61,7 +61,7 @@ def init(
     from pipeline.portfolio import resolve
 
     settings = Settings.load()
-    made = home.init(settings, resolve(portfolio), actor=actor())
+    made = home.init(settings, resolve(portfolio), actor=actor().name)
     out.print(f"{settings.home} is a home for {made.title} ({made.name}): {', '.join(m.name for m in made.models)}")
 
 
@@ -103,7 +103,7 @@ def land(
     settings = Settings.load()
     portfolio, engine = open_home(settings)
     with (
-        writer_lease(settings, engine, f"land --load-date {load_date.date()} by {actor()}"),
+        writer_lease(settings, engine, f"land --load-date {load_date.date()} by {actor().name}"),
         lake.stopping(lake.connect(settings, read_only=False)) as con,
     ):
         loads = land_extracts(con, portfolio, load_date.date(), extracts or settings.extracts_dir, progress)
