@@ -80,6 +80,12 @@ def delong_interval(y: ArrayLike, score: ArrayLike, level: float = 0.95) -> Inte
     return Interval(float(areas[0]), max(0.0, float(areas[0]) - half), min(1.0, float(areas[0]) + half))
 
 
+def gini_interval(y: ArrayLike, score: ArrayLike, level: float = 0.95) -> Interval:
+    """Gini (accuracy ratio, Somers' D) = 2 · AUC − 1, with the limits of DeLong's interval under the same map."""
+    area = delong_interval(y, score, level)
+    return Interval(2 * area.estimate - 1, 2 * area.low - 1, 2 * area.high - 1)
+
+
 def delong_test(y: ArrayLike, first: ArrayLike, second: ArrayLike, level: float = 0.95) -> AucComparison:
     """DeLong's paired test of two scores on the same rows (sources as for ``delong_interval``).
 
