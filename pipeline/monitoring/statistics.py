@@ -153,13 +153,18 @@ def calibration(y: ArrayLike, log_odds: ArrayLike) -> Calibration:
         shift = float(np.log(observed / (1 - observed)) - z[0])
         return Calibration(float("nan"), shift, observed, expected)
     design = np.column_stack([np.ones_like(z), z])
-    beta = np.array([0.0, 1.0])
+    beta, taken, reach = np.array([0.0, 1.0]), np.zeros(2), 5.0
     for _ in range(50):
         p = _logistic(design @ beta)
         weight = np.maximum(p * (1 - p), 1e-12)
-        step = np.linalg.solve(design.T @ (design * weight[:, None]), design.T @ (outcome - p))
+        gradient = design.T @ (outcome - p)
+        # The last step went past the summit: without shorter ones, Newton can step to and fro for ever.
+        if gradient @ taken < 0:
+            reach /= 2
+        step = np.linalg.solve(design.T @ (design * weight[:, None]), gradient)
         # Perfectly separated classes have no finite slope; a bounded step ends at a large one instead of overflowing.
-        beta = beta + np.clip(step, -5.0, 5.0)
+        taken = step * min(1.0, reach / max(np.abs(step).max(), 1e-300))
+        beta = beta + taken
         if np.abs(step).max() < 1e-10:
             break
     return Calibration(float(beta[1]), float(beta[0]), observed, expected)

@@ -112,3 +112,12 @@ def test_gini_is_twice_the_area_less_one() -> None:
     area, gini = statistics.delong_interval(y, score), statistics.gini_interval(y, score)
     assert (gini.estimate, gini.low, gini.high) == tuple(2 * v - 1 for v in (area.estimate, area.low, area.high))
     assert gini.estimate == pytest.approx(stats.somersd(y, score).statistic, rel=1e-9)
+
+
+def test_a_slope_is_found_where_newton_alone_steps_to_and_fro() -> None:
+    """Three rows, one event between: the summit is where both score equations are nought."""
+    y, z = np.array([0, 0, 1]), np.array([0.0, -2.3, -2.2])
+    found = statistics.calibration(y, z)
+    left = y - 1 / (1 + np.exp(-(found.intercept + found.slope * z)))
+    assert left.sum() == pytest.approx(0, abs=1e-9)
+    assert (left * z).sum() == pytest.approx(0, abs=1e-9)
