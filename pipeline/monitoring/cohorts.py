@@ -89,10 +89,10 @@ def scoring_record(engine: Engine, as_of: date) -> ScoringRecord:
     with engine.connect() as connection:
         trained = connection.execute(
             select(t.c.model_name, t.c.model_version, t.c.training_set).where(t.c.model_version.is_not(None))
-        ).fetchall()
+        ).all()
     return ScoringRecord(
         {p.as_of: p.run_id for p in ledger.publications(engine, until=as_of)},
-        {(name, int(version)): sha256 for name, version, sha256 in trained},
+        {(str(row.model_name), int(row.model_version)): str(row.training_set) for row in trained},
     )
 
 

@@ -50,9 +50,9 @@ TABLES: Mapping[str, Mapping[str, pa.DataType]] = {
     # passes and ratio are NULL for a group too small to judge.
     "fairness": {
         "as_of_date": _DAY, "run_id": _TEXT, "subject": _TEXT, "model_name": _TEXT, "model_version": _COUNT,
-        "month": _DAY, "attribute": _TEXT, "group_name": _TEXT, "reference": _TEXT, "n": _COUNT, "selected": _COUNT,
-        "cut_off": _REAL, "rate": _REAL, "ratio": _REAL, "passes": _FLAG, "too_small": _FLAG, "mean_points": _REAL,
-        "smd": _REAL,
+        "month": _DAY, "origin": _TEXT, "attribute": _TEXT, "group_name": _TEXT, "reference": _TEXT, "n": _COUNT,
+        "selected": _COUNT, "cut_off": _REAL, "rate": _REAL, "ratio": _REAL, "passes": _FLAG, "too_small": _FLAG,
+        "mean_points": _REAL, "smd": _REAL,
     },
     # accounts opened in the month ``vintage``; events in that month on book, and up to it.
     "vintages": {
