@@ -1,19 +1,21 @@
 """Reads of stored outcomes, for pages and commands: a cohort's newest figures at or before a date.
 
-Every function takes a connection to the lake as it is now: outcomes are written after a night is published, so the
-published snapshot of that night does not hold them yet. A lake without outcomes gives nothing.
+They read the lake as it is now: outcomes are written after a night is published, so the published snapshot of that
+night does not hold them yet. A lake without outcomes gives nothing.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import date
 from typing import Any, TypeVar
 
 import duckdb
+from sqlalchemy import Engine, select
 
-from pipeline import lake
+from pipeline import control, lake
 from pipeline.monitoring import outcome_tables
 from pipeline.monitoring.performance import ALL
 from pipeline.sql import ident, literal
@@ -160,6 +162,19 @@ class Foreseen:
     matured: StoredPerformance
 
 
+@dataclass(frozen=True)
+class Holdout:
+    """What a version reached on its holdout when it was trained: development figures, for a line to compare with.
+
+    metrics: auc, auc_low, auc_high, ks, brier, ece, calibration_slope, holdout_rows and the rest of its evaluation.
+    """
+
+    model_name: str
+    model_version: int
+    trained_as_of: date
+    metrics: Mapping[str, float]
+
+
 Fact = TypeVar("Fact", StoredPerformance, StoredGrade, StoredBin, StoredGroup, StoredVintage)
 
 _COHORT = "subject, model_name, model_version, month, origin, kind"
@@ -228,6 +243,17 @@ def fairness(con: duckdb.DuckDBPyConnection, as_of: date, *, model: str | None =
 def vintages(con: duckdb.DuckDBPyConnection, as_of: date) -> tuple[StoredVintage, ...]:
     """The newest curves at or before the night, by vintage and months on book."""
     return _newest(con, StoredVintage, "vintages", as_of, "", "vintage, months_on_book", None, None)
+
+
+def holdout(engine: Engine, as_of: date, *, model: str | None = None) -> tuple[Holdout, ...]:
+    """Every version registered up to a night, by name and number, as its training run recorded it."""
+    t = control.training_runs
+    query = select(t).where(t.c.model_version.is_not(None), t.c.as_of <= as_of)
+    if model is not None:
+        query = query.where(t.c.model_name == model)
+    with engine.connect() as connection:
+        rows = connection.execute(query.order_by(t.c.model_name, t.c.model_version, t.c.id)).all()
+    return tuple(Holdout(r.model_name, r.model_version, r.as_of, dict(r.metrics)) for r in rows)
 
 
 def _cohort(row: StoredPerformance) -> tuple[Any, ...]:
