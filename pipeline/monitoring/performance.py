@@ -72,7 +72,7 @@ def measure(con: duckdb.DuckDBPyConnection, rows: str, segments: Sequence[str] =
     rows: a temporary table; label is 0 or 1. Rows whose segment is NULL are in no group of it. Hosmer-Lemeshow has g
     degrees of freedom: published scores are out of sample.
     """
-    _group(con, rows, segments)
+    _group(con, rows, segments, labelled=True)
     ranks = {(r[0], r[1]): r[2:] for r in con.execute(_RANKS).fetchall()}
     grades, bins, risk = (_bands(con, by) for by in (_GRADE, _BIN, _RISK))
     cox = _cox(con)
@@ -112,7 +112,7 @@ def estimate(con: duckdb.DuckDBPyConnection, rows: str, segments: Sequence[str] 
     Garg, Balakrishnan, Lipton et al. (ICLR 2022) on predicting accuracy without labels; the method as NannyML
     documents it. It sees covariate shift and is blind to a changed relation of features and outcome.
     """
-    _group(con, rows, segments)
+    _group(con, rows, segments, labelled=False)
     ranks = {(r[0], r[1]): r[2:] for r in con.execute(_EXPECTED_RANKS).fetchall()}
     grades, bins = _bands(con, _GRADE), _bands(con, _BIN)
     found = []
@@ -164,40 +164,51 @@ def auc_of_placements(
     return Interval(area, max(0.0, area - half), min(1.0, area + half))
 
 
-def _group(con: duckdb.DuckDBPyConnection, rows: str, segments: Sequence[str]) -> None:
-    """Fill temp.grouped_scores: rows and events by segment, value and score."""
+def _group(con: duckdb.DuckDBPyConnection, rows: str, segments: Sequence[str], *, labelled: bool) -> None:
+    """Fill temp.grouped_scores: rows and weight by segment, value and score, and both of that score and lower ones.
+
+    The weight is the events, or without labels the expected ones.
+    """
     parts = [f"SELECT {literal(ALL)} AS segment, '' AS value, log_odds, pd, grade, label FROM temp.{ident(rows)}"]
     parts += [
         f"SELECT {literal(s)}, {ident(s)}, log_odds, pd, grade, label FROM temp.{ident(rows)} "
         f"WHERE {ident(s)} IS NOT NULL"
         for s in segments
     ]
-    # Rows of one score have one PD and one grade: both rise with the log-odds.
+    # Rows of one score have one PD and one grade: both rise with the log-odds. One sort gives every placement.
     con.execute(
         f"""
         CREATE OR REPLACE TEMP TABLE grouped_scores AS
-        SELECT
-            segment, value, log_odds, min(pd) AS pd, min(grade) AS grade,
-            count(*) AS n, CAST(sum(label) AS BIGINT) AS events
-        FROM ({" UNION ALL ".join(parts)})
-        GROUP BY segment, value, log_odds
+        WITH counted AS (
+            SELECT
+                segment, value, log_odds, min(pd) AS pd, min(grade) AS grade,
+                count(*) AS n, CAST(sum(label) AS BIGINT) AS events
+            FROM ({" UNION ALL ".join(parts)})
+            GROUP BY segment, value, log_odds
+        ),
+        weighed AS (SELECT *, {"events" if labelled else f"CAST(n * pd AS {_SUM})"} AS weight FROM counted)
+        SELECT *, CAST(sum(n) OVER up_to AS BIGINT) AS n_to, sum(weight) OVER up_to AS weight_to
+        FROM weighed
+        WINDOW up_to AS (PARTITION BY segment, value ORDER BY log_odds ROWS UNBOUNDED PRECEDING)
         """
     )
 
 
-_WITHIN = "(PARTITION BY segment, value)"
-_UP_TO = "(PARTITION BY segment, value ORDER BY log_odds ROWS UNBOUNDED PRECEDING)"
+_TOTALS = """
+    totals AS (
+        SELECT segment, value, CAST(sum(n) AS BIGINT) AS total, sum(weight) AS weights
+        FROM grouped_scores GROUP BY segment, value
+    )
+"""
 
 _RANKS = f"""
-    WITH counted AS (
-        SELECT
-            segment, value, pd, events, n - events AS others,
-            sum(events) OVER {_UP_TO} AS events_to, sum(n - events) OVER {_UP_TO} AS others_to,
-            sum(events) OVER {_WITHIN} AS all_events, sum(n - events) OVER {_WITHIN} AS all_others
-        FROM grouped_scores
-    ),
+    WITH {_TOTALS},
     placed AS (
-        SELECT *, 2 * others_to - others AS a, 2 * events_to - events AS b FROM counted
+        SELECT
+            g.segment, g.value, g.pd, g.events, g.n - g.events AS others, g.weight_to AS events_to,
+            g.n_to - g.weight_to AS others_to, t.weights AS all_events, t.total - t.weights AS all_others,
+            2 * (g.n_to - g.weight_to) - (g.n - g.events) AS a, 2 * g.weight_to - g.events AS b
+        FROM grouped_scores g JOIN totals t ON t.segment = g.segment AND t.value = g.value
     )
     SELECT
         segment, value, sum(events), sum(others),
@@ -210,30 +221,30 @@ _RANKS = f"""
 """
 
 _EXPECTED_RANKS = f"""
-    WITH counted AS (
-        SELECT segment, value, log_odds, pd, n, CAST(n * pd AS {_SUM}) AS events FROM grouped_scores
-    ),
+    WITH {_TOTALS},
     placed AS (
         SELECT
-            *,
-            CAST(sum(events) OVER {_UP_TO} AS DOUBLE) AS events_to,
-            CAST(sum(n - events) OVER {_UP_TO} AS DOUBLE) AS others_to,
-            CAST(sum(events) OVER {_WITHIN} AS DOUBLE) AS all_events,
-            CAST(sum(n - events) OVER {_WITHIN} AS DOUBLE) AS all_others
-        FROM counted
+            g.segment, g.value, g.pd, g.n, g.weight,
+            CAST(g.weight AS DOUBLE) AS events,
+            CAST(g.n - g.weight AS DOUBLE) AS others,
+            CAST(g.weight_to AS DOUBLE) AS events_to,
+            CAST(g.n_to - g.weight_to AS DOUBLE) AS others_to,
+            CAST(t.weights AS DOUBLE) AS all_events,
+            CAST(t.total - t.weights AS DOUBLE) AS all_others
+        FROM grouped_scores g JOIN totals t ON t.segment = g.segment AND t.value = g.value
     )
     SELECT
-        segment, value, CAST(sum(n) AS BIGINT), sum(events),
-        sum(CAST(CAST(events AS DOUBLE) * (2 * others_to - CAST(n - events AS DOUBLE)) AS DECIMAL(38, 12))),
+        segment, value, CAST(sum(n) AS BIGINT), sum(weight),
+        sum(CAST(events * (2 * others_to - others) AS DECIMAL(38, 12))),
         max(abs(events_to / nullif(all_events, 0) - others_to / nullif(all_others, 0))),
         sum(CAST(n * pd * (1 - pd) AS {_SUM}))
     FROM placed
     GROUP BY segment, value
 """
 
-_GRADE = "grade"
-_BIN = f"least(greatest(CAST(ceil(pd * {BINS}) AS INTEGER) - 1, 0), {BINS - 1})"
-_RISK = f"CAST({BINS} * (2 * CAST(n_to - n AS BIGINT) + n) // (2 * CAST(total AS BIGINT)) AS INTEGER)"
+_GRADE = "g.grade"
+_BIN = f"least(greatest(CAST(ceil(g.pd * {BINS}) AS INTEGER) - 1, 0), {BINS - 1})"
+_RISK = f"CAST({BINS} * (2 * (g.n_to - g.n) + g.n) // (2 * t.total) AS INTEGER)"
 
 
 def _bands(con: duckdb.DuckDBPyConnection, by: str) -> dict[Key, tuple[Band, ...]]:
@@ -241,12 +252,11 @@ def _bands(con: duckdb.DuckDBPyConnection, by: str) -> dict[Key, tuple[Band, ...
     found: dict[Key, tuple[Band, ...]] = {}
     for segment, value, band, n, events, expected in con.execute(
         f"""
-        WITH counted AS (
-            SELECT *, sum(n) OVER {_UP_TO} AS n_to, sum(n) OVER {_WITHIN} AS total FROM grouped_scores
-        )
-        SELECT segment, value, {by} AS band, CAST(sum(n) AS BIGINT), CAST(sum(events) AS BIGINT),
-            sum(CAST(n * pd AS {_SUM}))
-        FROM counted GROUP BY ALL ORDER BY segment, value, band
+        WITH {_TOTALS}
+        SELECT g.segment, g.value, {by} AS band, CAST(sum(g.n) AS BIGINT), CAST(sum(g.events) AS BIGINT),
+            sum(CAST(g.n * g.pd AS {_SUM}))
+        FROM grouped_scores g JOIN totals t ON t.segment = g.segment AND t.value = g.value
+        GROUP BY ALL ORDER BY g.segment, g.value, band
         """
     ).fetchall():
         found[segment, value] = (*found.get((segment, value), ()), Band(str(band), n, events, float(expected)))
