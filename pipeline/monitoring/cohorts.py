@@ -33,8 +33,9 @@ LIVE, BACKFILL = "live", "backfill"
 ROWS = "outcome_rows"
 METHOD = "1"  # raised when figures of unchanged inputs would come out otherwise: they are then measured again
 
+VINTAGE = "vintage"
 SEGMENTS: Mapping[str, tuple[str, ...]] = {
-    "account": ("product", "vintage"),
+    "account": ("product", VINTAGE),
     "application": ("product", "channel", "state"),
 }
 """By which columns of ``outcome_rows`` figures are split; vintage is the month an account was opened, 2024-03."""

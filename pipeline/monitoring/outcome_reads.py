@@ -217,13 +217,15 @@ def foreseen(con: duckdb.DuckDBPyConnection, as_of: date, *, model: str | None =
 def grades(
     con: duckdb.DuckDBPyConnection, as_of: date, *, model: str | None = None, segment: str | None = ALL
 ) -> tuple[StoredGrade, ...]:
-    """Grades of each cohort's newest figures, safest first."""
-    return _read(con, StoredGrade, "grades", as_of, model, segment)
+    """Grades of the figures that ``performance`` shows, safest first. Vintages have none."""
+    shown = {_figures(r) for r in performance(con, as_of, model=model)}
+    return tuple(r for r in _read(con, StoredGrade, "grades", as_of, model, segment) if _figures(r) in shown)
 
 
 def reliability(con: duckdb.DuckDBPyConnection, as_of: date, *, model: str | None = None) -> tuple[StoredBin, ...]:
-    """The reliability curve of each cohort's newest figures."""
-    return _read(con, StoredBin, "reliability", as_of, model, ALL)
+    """The reliability curves of the figures that ``performance`` shows, by rising PD."""
+    shown = {_figures(r) for r in performance(con, as_of, model=model)}
+    return tuple(r for r in _read(con, StoredBin, "reliability", as_of, model, ALL) if _figures(r) in shown)
 
 
 def fairness(con: duckdb.DuckDBPyConnection, as_of: date, *, model: str | None = None) -> tuple[StoredGroup, ...]:
@@ -258,6 +260,10 @@ def holdout(engine: Engine, as_of: date, *, model: str | None = None) -> tuple[H
 
 def _cohort(row: StoredPerformance) -> tuple[Any, ...]:
     return (row.subject, row.model_name, row.model_version, row.month, row.origin)
+
+
+def _figures(row: StoredPerformance | StoredGrade | StoredBin) -> tuple[Any, ...]:
+    return (row.model_name, row.model_version, row.month, row.origin, row.kind)
 
 
 def _read(

@@ -21,7 +21,7 @@ import duckdb
 
 from pipeline import lake
 from pipeline.monitoring import cohorts, group_fairness, outcome_tables, vintages
-from pipeline.monitoring.cohorts import MATURED, Cohort, Filled, ScoringRecord
+from pipeline.monitoring.cohorts import MATURED, VINTAGE, Cohort, Filled, ScoringRecord
 from pipeline.monitoring.grades import binomial_p_value, jeffreys_interval, jeffreys_p_value, rank_ordering
 from pipeline.monitoring.performance import ALL, BINS, Performance, estimate, measure
 from pipeline.portfolio import Portfolio
@@ -233,7 +233,8 @@ def _add(
         }
     )
     for position, name in enumerate(names):
-        if name in held:
+        # A vintage times a grade is a handful of accounts, and would be most of what a night stores.
+        if name in held and part.segment != VINTAGE:
             band = held[name]
             rows["grades"].append(
                 {**group, "position": position, "grade": name, **_rates(band.n, band.events, band.expected)}

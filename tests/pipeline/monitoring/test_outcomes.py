@@ -83,6 +83,9 @@ def test_an_estimate_is_kept_beside_what_came_true(book: Book) -> None:
     assert (pair.estimated.kind, pair.matured.kind, pair.matured.events) == ("estimated", "matured", 2)
     assert [r.kind for r in outcome_reads.performance(book.con, NIGHT)] == ["matured"]
     assert [r.kind for r in outcome_reads.performance(book.con, BEFORE)] == ["estimated"]
+    for night, kind in ((NIGHT, "matured"), (BEFORE, "estimated")):
+        assert {g.kind for g in outcome_reads.grades(book.con, night)} == {kind}
+        assert {b.kind for b in outcome_reads.reliability(book.con, night)} == {kind}
 
 
 def test_a_night_measured_twice_or_late_has_the_same_rows(book: Book) -> None:
@@ -104,6 +107,17 @@ def test_only_what_changed_is_measured_again(book: Book) -> None:
     quiet = run(book, date(2024, 5, 26))
     assert (quiet.unchanged, quiet.measured, quiet.rows["performance"]) == (1, (), 0)
     assert outcome_reads.performance(book.con, date(2024, 5, 26))[0].as_of_date == date(2024, 5, 25)
+
+
+def test_a_version_that_took_over_within_the_month_is_the_months(book: Book) -> None:
+    """Accounts count once: what the replaced version's night was estimated at is not shown beside it."""
+    book.score(date(2024, 5, 2), {1: 0.0, 2: 1.0, 5: 0.0})
+    run(book, date(2024, 5, 2))
+    book.score(date(2024, 5, 3), {5: 0.0, 6: 1.0}, version=2)
+    run(book, date(2024, 5, 3))
+    shown = [r for r in outcome_reads.performance(book.con, date(2024, 5, 3)) if r.month.month == 5]
+    assert [(r.model_version, r.scored_to) for r in shown] == [(2, date(2024, 5, 3))]
+    assert {g.model_version for g in outcome_reads.grades(book.con, date(2024, 5, 3)) if g.month.month == 5} == {2}
 
 
 def test_accounts_count_once_a_month(book: Book) -> None:
