@@ -24,7 +24,7 @@ def write(settings: Settings, engine: Engine, out: Path, *, actor: Actor) -> Che
 
     Raises ConfigError when the file is there already, cannot be written, or there is no usable signing key.
     """
-    guard.require(engine, actor, "audit.verify", "audit log")
+    guard.require(engine, actor, "audit.verify", "audit:log")
     return _write(settings, engine, audit.head(engine), out, actor.name)
 
 
@@ -73,7 +73,7 @@ def after_night(settings: Settings, engine: Engine, *, actor: str, progress: Cal
 
 def rotate_key(settings: Settings, engine: Engine, *, actor: Actor) -> tuple[str, str]:
     """Replace the signing key and record it; returns the ids (old, new). Raises ConfigError without a usable key."""
-    guard.require(engine, actor, "key.rotate", "signing key")
+    guard.require(engine, actor, "key.rotate", "key:signing")
     old, new = keys.rotate(settings.keys_dir)
     audit.append(engine, actor=actor.name, action="key.rotated", subject=f"key:{new}", detail={"replaces": old})
     return old, new

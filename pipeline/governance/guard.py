@@ -19,5 +19,6 @@ def require(engine: Engine, actor: Actor, action: str, about: str) -> None:
         access.require(actor, action)
     except AccessDenied:
         detail = {"rule": action, "roles": sorted(actor.roles)}
-        audit.append(engine, actor=shown(actor.name), action="access.refused", subject=shown(about), detail=detail)
+        subject = shown(" ".join(about.split()), most=200)
+        audit.append(engine, actor=actor.name, action="access.refused", subject=subject, detail=detail)
         raise
