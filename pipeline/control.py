@@ -131,6 +131,20 @@ training_runs = Table(
     Column("finished_at", DateTime(timezone=True), nullable=False),
 )
 
+comparisons = Table(
+    "comparisons",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("run_id", String(32), ForeignKey("runs.run_id"), nullable=False),
+    Column("model_name", String(200), nullable=False, index=True),
+    Column("challenger_version", Integer),  # None: the candidate was not registered
+    Column("challenger_digest", String(64), nullable=False),
+    Column("champion_version", Integer),  # None: there was nobody to compare with
+    Column("champion_digest", String(64)),
+    Column("sha256", String(64), nullable=False),  # of the document, in the archive
+    Column("made_at", DateTime(timezone=True), nullable=False),
+)
+
 audit_log = Table(
     "audit_log",
     metadata,

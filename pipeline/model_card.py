@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import booster as native
+from pipeline.comparison.facts import Comparison
 from pipeline.evaluation import Check
 from pipeline.portfolio import ModelSpec, Portfolio
 from pipeline.registry import TrainingRecord
@@ -34,6 +35,7 @@ class CardFacts:
     metrics: Mapping[str, float]
     checks: Sequence[Check]
     booster: Booster
+    comparison: Comparison
 
 
 def write(facts: CardFacts) -> str:
