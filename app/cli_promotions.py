@@ -104,7 +104,7 @@ def review(
     sign_in_as: As = None,
     password_file: PasswordFile = None,
 ) -> None:
-    """Review a request: a finding, a question, an answer, challenge, conditions, an approval elsewhere; one at a time."""
+    """Review a request, one thing at a time: finding, question, answer, challenge, conditions, approval elsewhere."""
     desk, actor = _desk(sign_in_as, password_file)
     id_ = desk.named(id_)
     asked = [finding, close, ask, answer, expertise or None, ends or max_subjects, external_reference]

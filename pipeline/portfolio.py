@@ -23,7 +23,8 @@ from pipeline import archive
 from pipeline.config import SHIPPED_PORTFOLIOS, Settings
 from pipeline.contracts import CONTRACTS
 from pipeline.errors import ConfigError
-from pipeline.governance import policy
+from pipeline.governance import inventory, policy
+from pipeline.governance.inventory import Entry
 from pipeline.governance.policy import DEFAULTS, REVIEW_MONTHS, Policy
 
 ID_TYPES = ("BIGINT", "VARCHAR")
@@ -134,6 +135,7 @@ class Portfolio:
     review_months: Mapping[str, int] = field(
         default_factory=lambda: dict(REVIEW_MONTHS)
     )  # tier → from review to review
+    inventory: Mapping[str, Entry] = field(default_factory=dict)  # model → what the portfolio declares of it
     exclude_dpd: int = 90  # an account this many days past due is already lost: it is not scored
 
     @property
@@ -225,7 +227,8 @@ def _build(folder: Path, raw: dict[str, Any]) -> Portfolio:
         sla_due=time.fromisoformat(str(raw.get("sla", {}).get("due", "06:00"))),
         label=Label(tuple(raw["label"]["events"]), int(raw["label"]["horizon_months"])),
         extracts=tuple(Extract(name, **spec) for name, spec in raw["extracts"].items()),
-        models=tuple(ModelSpec(name, **spec) for name, spec in raw["models"].items()),
+        models=tuple(ModelSpec(name, **_without_inventory(spec)) for name, spec in raw["models"].items()),
+        inventory={name: inventory.parse(name, spec.get("inventory", {})) for name, spec in raw["models"].items()},
         grades=tuple(Grade(str(n), float(v)) for n, v in raw["grades"].items()),
         points=Points(**raw.get("points", {})),
         gates=Gates(**raw.get("gates", {})),
@@ -255,6 +258,11 @@ def _build(folder: Path, raw: dict[str, Any]) -> Portfolio:
     if not portfolio.provides:
         raise ValueError(f"no mapping found; write at least one of {', '.join(f'{t}.sql' for t in CONTRACTS)}")
     return portfolio
+
+
+def _without_inventory(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """What a model is trained and judged by: its place in the inventory is no part of that."""
+    return {key: value for key, value in spec.items() if key != "inventory"}
 
 
 def _one_of(key: str, value: str, allowed: tuple[str, ...]) -> str:

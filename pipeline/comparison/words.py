@@ -47,19 +47,16 @@ def fairness_line(c: Comparison) -> str:
         return f"fairness: {f.why_none}"
     if f.cutoff_pd is None:
         return "fairness: the model declares no cutoff_pd, so approval rates are not compared"
-    judged = [
-        (g.air, i, g.group) for i in of_challenger(c) for g in i.groups if g.air is not None and g.passes is not None
-    ]
-    others = [(air, i, group) for air, i, group in judged if group != i.reference]
+    judged = [(g, i) for i in of_challenger(c) for g in i.groups if g.passes is not None and g.group != i.reference]
     small = sum(len(i.too_small) for i in of_challenger(c))
     tail = f"; {small} group{'s' if small > 1 else ''} too small to judge" if small else ""
-    if not others:
+    if not judged:
         return f"fairness: no group is large enough to be compared{tail}"
-    air, impact, group = min(others, key=lambda found: found[0])
-    below = sum(1 for other, _, _ in others if other < f.threshold)
+    lowest, impact = min(judged, key=lambda found: found[0].air or 0.0)
+    below = sum(1 for g, _ in judged if g.passes is False)
     verdict = "each at or above" if not below else f"{below} under"
     return (
-        f"fairness at PD {f.cutoff_pd:g}: lowest AIR {air:.3f} ({impact.attribute} {group} against "
+        f"fairness at PD {f.cutoff_pd:g}: lowest AIR {lowest.air:.3f} ({impact.attribute} {lowest.group} against "
         f"{impact.reference}), {verdict} {f.threshold:g}{tail}"
     )
 
