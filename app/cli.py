@@ -13,6 +13,7 @@ import typer
 
 from app.cli_audit import audit
 from app.cli_explain import explain
+from app.cli_models import models
 from app.cli_promotions import promotions
 from app.cli_users import users
 from app.console import Day, JsonFlag, actor, out, plain, print_json, print_table, progress, say_error
@@ -28,6 +29,7 @@ cli = typer.Typer(
 )
 cli.add_typer(explain)
 cli.add_typer(audit, name="audit")
+cli.add_typer(models, name="models")
 cli.add_typer(promotions, name="promotions")
 cli.add_typer(users, name="user")
 

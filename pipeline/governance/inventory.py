@@ -1,8 +1,8 @@
 """What the model inventory says of a model, aligned with SR 26-2 (17 April 2026), and how a portfolio declares it.
 
 Purpose, exposure, inherent risk and materiality are separate: what it is for, how much money hangs on it, how much
-could go wrong whatever is done about it, and how much scrutiny it therefore gets. Exposure is read from the published night
-and the tier from the portfolio, because the tier decides who must sign; neither can be edited here.
+could go wrong whatever is done about it, and how much scrutiny it therefore gets. Exposure is read from the published
+night and the tier from the portfolio, because the tier decides who must sign; neither can be edited here.
 """
 
 from __future__ import annotations
