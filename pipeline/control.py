@@ -173,6 +173,27 @@ user_events = Table(
 _added = user_events.c.kind == "added"
 Index("user_added_once", user_events.c.user_name, unique=True, sqlite_where=_added, postgresql_where=_added)
 
+hook_cursors = Table(
+    "hook_cursors",
+    metadata,
+    Column("receiver", String(60), primary_key=True),
+    Column("delivered", BigInteger, nullable=False),  # number of the last record of the audit log that was delivered
+    Column("claimed_until", DateTime(timezone=True)),  # a process is delivering; past that moment it is held dead
+    Column("claimed_by", String(40)),
+)
+
+hook_attempts = Table(
+    "hook_attempts",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("receiver", String(60), nullable=False, index=True),
+    Column("seq", BigInteger, nullable=False),  # record of the audit log
+    Column("at", DateTime(timezone=True), nullable=False),
+    Column("delivered", Boolean, nullable=False),
+    Column("status", Integer),  # of the HTTP answer; None when there was none
+    Column("error", Text),
+)
+
 lease = Table(
     "lease",
     metadata,
