@@ -363,8 +363,8 @@ def require_approved(
             "`scoretrace promotions finish` puts the approved version back",
         )
     public = keys.PublicKeys(settings.keys_dir)
-    genuine = tuple(s for s in p.signatures if genuine(p, s, public))
-    sound = Promotion(**{**vars(p), "signatures": genuine})
+    whole = tuple(s for s in p.signatures if genuine(p, s, public))
+    sound = Promotion(**{**vars(p), "signatures": whole})
     if against := rules.against_scoring(sound, as_of, now or datetime.now(UTC)):
         raise ModelRefused(
             f"promotion {p.id} of {version} does not let it score {as_of}: {against}",
