@@ -22,7 +22,6 @@ Floats = NDArray[np.float64]
 
 MOVERS = 10
 REASONS = 5
-DRIVERS = 20
 SAMPLE = 256
 """Rows whose contributions say which way a feature drives: contributions are slow, a few hundred rows a second."""
 
@@ -156,12 +155,12 @@ def largest_movers(
 
 
 def drivers(scored: Scored, threads: int = 0) -> tuple[Driver, ...]:
-    """The features that move the model's log-odds most on every n-th row of the holdout, and which way."""
+    """Every feature that moves the log-odds of some n-th row of the holdout, largest effect first, and which way."""
     step = max(1, len(scored.matrix) // SAMPLE)
     rows = scored.matrix[::step][:SAMPLE]
     effects = native.contributions(scored.booster, rows, threads)[:, :-1]
     means = np.abs(effects).mean(axis=0)
-    order = sorted(range(len(means)), key=lambda i: (-means[i], scored.features[i]))[:DRIVERS]
+    order = sorted(range(len(means)), key=lambda i: (-means[i], scored.features[i]))
     return tuple(
         Driver(scored.features[i], float(means[i]), _direction(rows[:, i], effects[:, i])) for i in order if means[i]
     )

@@ -21,8 +21,8 @@ def _against(c: Comparison) -> list[str]:
     d, old, m = c.difference, c.champion.measures, c.migration
     named = f"version {c.champion.version}"
     lines = [
-        f"against {named} (AUC {old.auc.estimate:.4f}): {d.auc:+.4f} ({d.low:+.4f} to {d.high:+.4f}, p {d.p_value:.3f})"
-        f"; PSI of the scores {c.psi:.3f}",
+        f"against {named} (AUC {old.auc.estimate:.4f}): {d.auc:+.4f} ({d.low:+.4f} to {d.high:+.4f}, "
+        f"p {p_value(d.p_value)}); PSI of the scores {c.psi:.3f}",
         f"{m.moved:,} of {m.rows:,} ({m.moved / m.rows:.1%}) change grade: {m.worse:,} to a worse one, "
         f"{m.better:,} to a better one"
         + (f", by {_steps(m.steps)}" if m.moved else ""),
@@ -30,6 +30,11 @@ def _against(c: Comparison) -> list[str]:
     if c.seen_by_champion:
         lines.append(f"▲ {named} was itself trained on {c.seen_by_champion:,} of these rows: they flatter it")
     return lines
+
+
+def p_value(p: float) -> str:
+    """A p-value as it is printed: never 0."""
+    return "< 0.0001" if p < 0.0001 else f"= {p:.4f}"
 
 
 def _steps(steps: dict[int, int]) -> str:

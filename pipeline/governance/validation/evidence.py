@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.comparison.facts import Comparison, Impact, Migration, Side
+from pipeline.comparison.words import p_value
+from pipeline.governance.manifest import sha256
 from pipeline.governance.validation.facts import ValidationFacts
 from pipeline.governance.validation.markup import Markup, bullets, code, join, pairs, paragraph, picture, table, tag
 
@@ -49,13 +51,28 @@ def identity(f: ValidationFacts) -> Markup:
     ]
     for p in f.promotions:
         parts.append(tag("h3", "Manifest of promotion ", p.id))
-        rows: list[tuple[Any, Any]] = [
-            (words, code(p.manifest[key]) if p.manifest.get(key) else "none")
+        whole = sha256(dict(p.manifest)) == p.manifest_sha256
+        now = f.manifest_now[p.id]
+        rows: list[tuple[Any, ...]] = [
+            (words, code(p.manifest[key] or "none"), _same(now.get(key) == p.manifest[key], key))
             for key, words in _MANIFEST.items()
             if key in p.manifest
         ]
-        parts.append(pairs([("manifest, SHA-256", code(p.manifest_sha256)), *rows]))
+        parts.append(
+            table(
+                ("what", "SHA-256 in the manifest", "records today"),
+                [("the manifest itself", code(p.manifest_sha256), _same(whole, "")), *rows],
+            )
+        )
     return join(parts)
+
+
+def _same(same: bool, key: str) -> Markup:
+    if same:
+        return tag("span", "✓ the same", kind="badge ok")
+    if key == "portfolio_sha256":
+        return tag("span", "▲ the portfolio has changed since", kind="watch")
+    return tag("span", "✕ not the same", kind="badge stop")
 
 
 def _parameters(parameters: Mapping[str, Any]) -> str:
@@ -186,7 +203,7 @@ def champion(f: ValidationFacts) -> Markup:
         _sides([c.champion, c.challenger]),
         paragraph(
             f"Difference in AUC, challenger less champion, after DeLong: {d.auc:+.4f} "
-            f"({d.low:+.4f} to {d.high:+.4f}), p = {d.p_value:.4f}. PSI of the scores {c.psi:.4f}. Rank correlation "
+            f"({d.low:+.4f} to {d.high:+.4f}), p {p_value(d.p_value)}. PSI of the scores {c.psi:.4f}. Rank correlation "
             + (f"{c.rank_correlation:.4f}." if c.rank_correlation is not None else "undefined.")
         ),
     ]
@@ -273,7 +290,7 @@ def _movers(c: Comparison) -> Markup:
                 ("as of", "champion", "challenger", "change", "event", "reasons"),
                 [
                     (
-                        m.as_of,
+                        tag("span", m.as_of, kind="day"),
                         f"{m.champion_grade} {m.champion_pd:.2%}",
                         f"{m.challenger_grade} {m.challenger_pd:.2%}",
                         f"{m.difference:+.3f}",

@@ -24,7 +24,7 @@ from pipeline.governance import promotion_rules as rules
 from pipeline.governance.approvals import genuine
 from pipeline.governance.chain import Checkpoint, Record, Verdict
 from pipeline.governance.inventory_log import Listed
-from pipeline.governance.manifest import training_of
+from pipeline.governance.manifest import manifest_of, training_of
 from pipeline.governance.promotion_log import book_of
 from pipeline.governance.promotion_state import InForce, Promotion
 from pipeline.model_card import importance
@@ -78,6 +78,7 @@ class ValidationFacts:
     genuine: Mapping[str, frozenset[str]]  # promotion → signers whose envelope is whole
     status: Mapping[str, str]
     missing: Mapping[str, tuple[str, ...]]
+    manifest_now: Mapping[str, Mapping[str, Any]]  # promotion → its manifest as the records would give it today
     held: InForce | None
     plots: Mapping[str, bytes]
     records: tuple[Record, ...]
@@ -127,6 +128,7 @@ def gather(
         genuine={p.id: frozenset(s.signer for s in p.signatures if genuine(p, s, public)) for p in promotions},
         status={p.id: rules.status(p, now) for p in promotions},
         missing={p.id: () if p.closed else rules.missing(p, now) for p in promotions},
+        manifest_now={p.id: manifest_of(engine, portfolio, version, p.policy) for p in promotions},
         held=held if held is not None and any(p.id == held.promotion for p in promotions) else None,
         plots={plot: (folder / plot).read_bytes() for plot in PLOTS if (folder / plot).is_file()},
         records=_records(engine, name, number, promotions, str(training["run_id"])),

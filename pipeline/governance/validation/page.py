@@ -22,15 +22,16 @@ h1 { font-size: 1.75rem; line-height: 1.2; margin: .2rem 0 .3rem }
 h2 { font-size: 1.15rem; margin: 2.4rem 0 .6rem; border-bottom: 1px solid var(--line); padding-bottom: .25rem }
 h3 { font-size: .95rem; margin: 1.4rem 0 .3rem }
 .label { color: var(--note); font-size: .75rem; letter-spacing: .05em; text-transform: uppercase }
-.figures { display: flex; flex-wrap: wrap; gap: .8rem 2.4rem; margin: 1rem 0 }
-.figures b { display: block; font: 600 1.3rem/1.3 "Helvetica Neue", Arial, sans-serif }
-.figures small { color: var(--note); font-size: .8rem }
+.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)); gap: .8rem 1.4rem }
+.figures b { display: block; font: 600 1.2rem/1.3 "Helvetica Neue", Arial, sans-serif }
+.figures small { color: var(--note); font-size: .78rem }
+nav { margin-top: 1.2rem }
 table { border-collapse: collapse; width: 100%; font-size: .84rem; line-height: 1.4; font-variant-numeric: tabular-nums;
         margin: .4rem 0 .8rem }
 th { text-align: left; font-weight: 600; border-bottom: 1px solid var(--ink); padding: .2rem .6rem .2rem 0;
      vertical-align: bottom }
 td { border-bottom: 1px solid #e8ecf0; padding: .25rem .6rem .25rem 0; vertical-align: top }
-.n { text-align: right; padding-right: .9rem; white-space: nowrap }
+.day { white-space: nowrap } .n { text-align: right; padding-right: .9rem; white-space: nowrap }
 .pairs th { width: 13rem; border-bottom: 1px solid #e8ecf0; font-weight: 500; color: var(--note); vertical-align: top;
             padding-top: .25rem }
 .grid td, .grid th { text-align: right; padding: .25rem .6rem }
@@ -147,7 +148,7 @@ def _standing(f: ValidationFacts) -> tuple[Markup, str]:
     if not f.promotions:
         return tag("span", "◌ not requested", kind="note"), "no promotion on record"
     newest = f.promotions[-1]
-    counted = f"{len(f.genuine[newest.id])} of {newest.policy.quorum} signatures, genuine"
+    counted = f"{len(f.genuine[newest.id])} of {newest.policy.quorum} signatures"
     if f.held is not None:
         return tag("span", "✓ in force", kind="ok"), f"since {f.held.since:%-d %B %Y}; {counted}"
     status = f.status[newest.id]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
-from pipeline.governance.promotion_state import Promotion
+from pipeline.governance.promotion_state import Finding, Promotion
 from pipeline.governance.validation.facts import ValidationFacts
 from pipeline.governance.validation.markup import Markup, bullets, code, join, pairs, paragraph, table, tag
 
@@ -24,7 +25,7 @@ def inventory(f: ValidationFacts) -> Markup:
                 ("inherent risk", f"{e.inherent_risk or 'not stated'}. {e.inherent_risk_reason}"),
                 ("materiality tier", m.spec.materiality),
                 ("owner", e.owner or "not stated"),
-                ("last review", str(m.review.last or "none on record")),
+                ("last approval or review", str(m.review.last or "none on record")),
                 ("next review", review),
                 *(("", f"also {cause.due}: {cause.why}") for cause in m.review.causes[1:]),
             ]
@@ -118,7 +119,7 @@ def _reviewed(f: ValidationFacts, p: Promotion) -> Markup:
                         x.text,
                         f"{x.raised_by}, {x.raised_at:%Y-%m-%d}",
                         f"{x.owner}, {x.due}",
-                        tag("span", "✕ open, blocks" if x.blocking else "▲ open", kind="badge stop")
+                        tag("span", "✕ open, blocks" if x.blocking else "▲ open", kind=f"badge {_colour(x)}")
                         if x.open
                         else f"✓ closed by {x.closed_by}: {x.closing_note}",
                     )
@@ -142,16 +143,20 @@ def _reviewed(f: ValidationFacts, p: Promotion) -> Markup:
     )
 
 
+def _colour(finding: Finding) -> str:
+    return "stop" if finding.blocking else "watch"
+
+
 def signatures(f: ValidationFacts) -> Markup:
     return _by_promotion(f, _signed)
 
 
 def _signed(f: ValidationFacts, p: Promotion) -> Markup:
     policy = p.policy
+    people = f"{policy.quorum} different people" if policy.quorum > 1 else "one person"
     asked = (
-        f"Policy: {policy.quorum} different {'people' if policy.quorum > 1 else 'person'} who "
-        f"{'are' if policy.quorum > 1 else 'is'} {' or '.join(policy.roles)}, none of them {p.trainer} (trained it) or "
-        f"{p.requester} (requested it). A signature counts for {policy.signature_days} days, the approval for "
+        f"Policy: {people} in the role {' or '.join(policy.roles)}, neither {p.trainer}, who trained it, nor "
+        f"{p.requester}, who requested it. A signature counts for {policy.signature_days} days, the approval for "
         f"{policy.approval_days}."
     )
     effect = f"Took effect on {p.promoted_at:%Y-%m-%d %H:%M} UTC." if p.promoted_at else "It has not taken effect."
@@ -185,13 +190,12 @@ def _key(envelope: Any) -> str:
 
 
 def records(f: ValidationFacts) -> Markup:
-    kept = (
-        f"as the checkpoint at record {f.checkpoint.seq:,} ({f.checkpoint.at}) had them"
-        if f.checkpoint
-        else "with no checkpoint to compare with"
-    )
+    kept = "There is no checkpoint to compare with."
+    if f.checkpoint is not None:
+        at = datetime.fromisoformat(f.checkpoint.at)
+        kept = f"The checkpoint of {at:%Y-%m-%d %H:%M} UTC agrees at record {f.checkpoint.seq:,}."
     said = (
-        tag("span", f"✓ {f.verdict.records:,} records verify, none changed, missing or moved, {kept}.", kind="ok")
+        tag("span", f"✓ {f.verdict.records:,} records verify, none changed, missing or moved. {kept}", kind="ok")
         if f.verdict.ok
         else tag("span", f"✕ record {f.verdict.first_bad}: {f.verdict.reason}.", kind="stop")
     )
