@@ -16,17 +16,17 @@ from typing import Any
 from sqlalchemy import Engine
 
 from pipeline.config import Settings
-from pipeline.errors import AccessDenied, ModelRefused, NotFound, PromotionRefused, SignatureRefused
+from pipeline.errors import AccessDenied, ModelRefused, NotFound, PromotionRefused
 from pipeline.governance import audit, canonical_json, dsse, keys, users
 from pipeline.governance import promotion_rules as rules
 from pipeline.governance.access import Actor, require
 from pipeline.governance.manifest import manifest_of, sha256, training_of
 from pipeline.governance.promotion_log import book_of
-from pipeline.governance.promotion_state import Book, Promotion, Signature
+from pipeline.governance.promotion_state import Book, Promotion
+from pipeline.governance.signatures import SIGNATURE_TYPE, genuine
 from pipeline.portfolio import Portfolio
 from pipeline.registry import ModelVersion, Registry
 
-SIGNATURE_TYPE = "application/vnd.scoretrace.signature+json"
 REVIEW_OWED = timedelta(days=5)
 Step = Callable[[Book], tuple[str, str, Mapping[str, Any]]]
 """Given the book under the lock: (action, subject, detail) of the record to write. Raises PromotionRefused."""
@@ -371,25 +371,6 @@ def require_approved(
             f"`scoretrace promotions show {p.id}`",
         )
     return version, p
-
-
-def genuine(p: Promotion, s: Signature, public: keys.PublicKeys) -> bool:
-    """Whether a signature's envelope is whole and says of this manifest what its record says."""
-    try:
-        said = json.loads(dsse.opened(json.dumps(s.envelope), public, payload_type=SIGNATURE_TYPE))
-    except SignatureRefused:
-        return False
-    conditions = {"ends": p.conditions.ends, "max_subjects": p.conditions.max_subjects}
-    return bool(
-        said["promotion"] == p.id
-        and said["manifest"] == dict(p.manifest)
-        and sha256(said["manifest"]) == p.manifest_sha256
-        and said["conditions"] == conditions
-        and said.get("external_reference", p.external_reference) == p.external_reference
-        and (said["signer"], said["roles"]) == (s.signer, sorted(s.roles))
-        and (said["meaning"], said["reason"]) == (s.meaning, s.reason)
-        and abs(datetime.fromisoformat(said["signed_at"]) - s.at) <= rules.SKEW
-    )
 
 
 def _found(book: Book, id_: str) -> Promotion:

@@ -21,12 +21,12 @@ from pipeline.errors import ModelRefused, NotFound
 from pipeline.governance import audit, checkpoints, keys
 from pipeline.governance import inventory_log as inventory
 from pipeline.governance import promotion_rules as rules
-from pipeline.governance.approvals import genuine
 from pipeline.governance.chain import Checkpoint, Record, Verdict
 from pipeline.governance.inventory_log import Listed
 from pipeline.governance.manifest import manifest_of, training_of
 from pipeline.governance.promotion_log import book_of
 from pipeline.governance.promotion_state import InForce, Promotion
+from pipeline.governance.signatures import genuine
 from pipeline.model_card import importance
 from pipeline.portfolio import Portfolio
 from pipeline.registry import ModelVersion, Registry
