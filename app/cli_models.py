@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -126,22 +126,15 @@ def compare(
     as_json: JsonFlag = False,
 ) -> None:
     """Two versions on the same held-out rows, as measured when the challenger was trained."""
-    from pipeline.comparison import store
-    from pipeline.governance import audit
-    from pipeline.governance.access import require
+    from pipeline.comparison import access, store
 
     settings, engine, portfolio = _home()
     portfolio.model(name)
     kept, found = store.between(settings, engine, name, champion, challenger)
     if ids:
-        by = signed_in(settings, engine, sign_in_as, password_file)
-        require(by, "personal_data.read")
-        about = {"what": "subjects of the largest movers", "comparison_sha256": kept.sha256}
-        audit.append(
-            engine, actor=by.name, action="personal_data.read", subject=f"model:{name}/{challenger}", detail=about
-        )
+        found = access.with_ids(engine, signed_in(settings, engine, sign_in_as, password_file), kept, found)
     else:
-        found = replace(found, movers=tuple(replace(m, subject="") for m in found.movers))
+        found = access.without_ids(found)
     if as_json:
         print_json(found.document() | {"sha256": kept.sha256})
     else:
@@ -156,42 +149,28 @@ def report(
     as_json: JsonFlag = False,
 ) -> None:
     """The validation report of a version: one HTML page made from the records alone."""
-    import hashlib
-
-    from pipeline.governance import audit
+    from pipeline.governance.validation import export
     from pipeline.governance.validation.facts import gather
-    from pipeline.governance.validation.page import page
     from pipeline.registry import Registry
 
     settings, engine, portfolio = _home()
-    if to.exists():
-        raise ConfigError(f"{to} is there already", "name a file that is not there")
     facts = gather(settings, engine, Registry(settings), portfolio, name, version, datetime.now(UTC))
-    content = page(facts).encode()
-    try:
-        with to.open("xb") as file:
-            file.write(content)
-    except OSError as error:
-        raise ConfigError(f"{to} cannot be written: {error.strerror}", "name another file") from error
-    sha256 = hashlib.sha256(content).hexdigest()
-    detail = {"file": to.name, "sha256": sha256, "records": facts.verdict.records}
-    audit.append(engine, actor=actor(), action="report.exported", subject=f"model:{name}/{version}", detail=detail)
+    written = export.write(engine, facts, to, actor())
     if as_json:
-        print_json(
-            {"file": to, "sha256": sha256, "bytes": len(content), "faults": facts.faults, "ok": facts.verdict.ok}
-        )
+        print_json(vars(written))
         return
-    out.print(plain(f"{to}: {len(content):,} bytes, SHA-256 {sha256}"))
-    for fault in facts.faults:
+    out.print(plain(f"{to}: {written.bytes:,} bytes, SHA-256 {written.sha256}"))
+    for fault in written.faults:
         out.print(plain(f"✕ {fault}"))
 
 
 def _home() -> tuple[Settings, Engine, Portfolio]:
+    from pipeline import ledger
     from pipeline.home import open_home
 
     settings = Settings.load()
-    portfolio, engine = open_home(settings)
-    return settings, engine, portfolio
+    portfolio, _ = open_home(settings)
+    return settings, ledger.open_ledger(settings), portfolio
 
 
 def _facts(m: Listed) -> dict[str, Any]:

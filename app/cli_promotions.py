@@ -214,13 +214,14 @@ def finish() -> None:
 
 
 def _open() -> Approvals:
+    from pipeline import ledger
     from pipeline.governance.approvals import Approvals
     from pipeline.home import open_home
     from pipeline.registry import Registry
 
     settings = Settings.load()
-    portfolio, engine = open_home(settings)
-    return Approvals(settings, engine, Registry(settings), portfolio)
+    portfolio, _ = open_home(settings)
+    return Approvals(settings, ledger.open_ledger(settings), Registry(settings), portfolio)
 
 
 def _desk(name: str | None, password_file: Any) -> tuple[Approvals, Actor]:

@@ -24,7 +24,7 @@ class Trigger:
     """What must not go unanswered: when it fires, the response owed, by whom, and within how many days.
 
     on: start of the audit actions that fire it by themselves (``alert.raised``), when they are about the model and
-    their details have every value of ``matching``; without it, people fire it.
+    their details fit ``matching``, a value or a list of values for each key; without ``on``, people fire it.
     """
 
     name: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -62,16 +62,20 @@ def fold(declared: Mapping[str, Entry], events: Iterable[Event]) -> dict[str, St
     found = {name: Standing(entry) for name, entry in declared.items()}
     for event in events:
         for name in found:
-            if _about(event, name):
+            if _about(event, name, found):
                 found[name] = _stepped(found[name], event)
     return found
 
 
-def _about(event: Event, model: str) -> bool:
-    subject = event.subject
-    return (
-        subject == f"model:{model}" or subject.startswith(f"model:{model}/") or event.detail.get("model") == model
-    )  # fmt: skip
+def _about(event: Event, model: str, models: Collection[str]) -> bool:
+    """Whether a record is about a model. An alert is named KIND/WHAT…; one that names no model concerns them all."""
+    kind, _, name = event.subject.partition(":")
+    if kind == "alert":
+        named = {part for part in (*name.split("/"), event.detail.get("model")) if part in models}
+        return model in named or not named
+    if kind == "model" and name.partition("/")[0] == model:
+        return True
+    return bool(event.detail.get("model") == model)
 
 
 def _stepped(s: Standing, event: Event) -> Standing:
@@ -103,8 +107,12 @@ def _fires(trigger: Trigger, event: Event) -> bool:
     return bool(
         trigger.on
         and event.action.startswith(trigger.on)
-        and all(event.detail.get(key) == value for key, value in trigger.matching)
+        and all(_fits(event.detail.get(key), wanted) for key, wanted in trigger.matching)
     )
+
+
+def _fits(value: Any, wanted: Any) -> bool:
+    return value in wanted if isinstance(wanted, list) else bool(value == wanted)
 
 
 def _why(event: Event) -> str:

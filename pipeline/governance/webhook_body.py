@@ -43,19 +43,27 @@ _SAID = {
     "alert.raised": ("alert raised", "open"),
     "alert.acknowledged": ("alert acknowledged", "acknowledged"),
     "alert.reopened": ("alert reopened", "open"),
-    "alert.closed": ("alert closed", "closed"),
+    "alert.updated": ("alert changed", "open"),
+    "alert.resolved": ("alert resolved", "closed"),
 }
 _CATEGORIES = {"promotion": "Model change", "alert": "Model monitoring"}
+_LEVELS = {"high": "high", "moderate": "medium"}
 _WORDS = ("reason", "text", "note", "why", "message", "rule", "reference", "meaning", "changed")
 _SHORTEST = 160  # what a ServiceNow short description holds
 
 
 def body(record: Record, book: Book, tiers: Mapping[str, str], portal: str) -> bytes:
-    """The JSON that is sent, as canonical bytes. tiers: model → materiality tier, which is the risk."""
+    """The JSON that is sent, as canonical bytes. tiers: model → materiality tier, which is the risk.
+
+    An alert that names no model has the risk of its own level.
+    """
     detail: Mapping[str, Any] = record.facts
     model, version, promotion = _about(record, detail, book)
     said, state = _SAID.get(record.action, (record.action.replace(".", " ").replace("_", " "), "open"))
+    model = model or next((part for part in record.subject.partition(":")[2].split("/") if part in tiers), "")
     named = f"{model} version {version}" if model and version else model or record.subject
+    if record.subject.startswith("alert:"):
+        named = record.subject.partition(":")[2]
     lines = [f"{named}: {said}.", f"Recorded by {record.actor} at {record.at}, audit record {record.seq}."]
     lines += [f"{key}: {detail[key]}" for key in _WORDS if isinstance(detail.get(key), str) and detail[key]]
     requester = record.actor
@@ -73,7 +81,7 @@ def body(record: Record, book: Book, tiers: Mapping[str, str], portal: str) -> b
             "short_description": _shortened(f"{named}: {said}"),
             "description": "\n".join(lines),
             "category": _CATEGORIES.get(record.action.partition(".")[0], "Model risk"),
-            "risk": tiers.get(model, "unknown"),
+            "risk": tiers.get(model) or _LEVELS.get(str(detail.get("level")), "unknown"),
             "requested_by": requester,
             "correlation_id": f"promotion:{promotion.id}" if promotion is not None else record.subject,
             "link": _link(portal, record, promotion.id if promotion is not None else None),

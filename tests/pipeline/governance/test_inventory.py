@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import Engine
+from sqlalchemy import Engine, insert
 
+from pipeline import control, lake
+from pipeline import portfolio as portfolios
 from pipeline.errors import AccessDenied, ConfigError, InventoryRefused, RecordRefused
-from pipeline.governance import audit, inventory, inventory_edits, inventory_rules, policy
+from pipeline.governance import audit, exposure, inventory, inventory_edits, inventory_rules, policy
 from pipeline.governance.access import ROLES, RULES
 from pipeline.governance.inventory import EDITABLE, Entry
 from pipeline.governance.inventory_log import standings
@@ -33,7 +39,7 @@ DECLARED: dict[str, Any] = {
     "assumptions": ["A default is the lender's own event"],
     "triggers": [
         {"name": "drift", "when": "An alert is raised.", "response": "Find the source.", "owner": "Monitoring",
-         "within_days": 10, "on": "alert.raised", "matching": {"kind": "psi"}},
+         "within_days": 10, "on": "alert.raised", "matching": {"kind": ["drift", "performance"]}},
         {"name": "policy change", "when": "Cut-offs change.", "response": "Restate limits.", "owner": "Credit",
          "within_days": 30},
     ],
@@ -157,11 +163,11 @@ def test_refused_edits_name_the_rule_and_change_nothing(engine: Engine) -> None:
 
 def test_an_alert_fires_its_trigger_and_owes_a_response_until_it_is_given(engine: Engine) -> None:
     book = portfolio()
-    for model, kind in (("pd_default", "psi"), ("pd_default", "volume"), ("pd_application", "psi")):
-        detail = {"model": model, "kind": kind, "message": f"{kind} of {model}"}
-        audit.append(engine, actor="pipeline", action="alert.raised", subject="alert:1", detail=detail)
+    for model, kind in (("pd_default", "drift"), ("pd_default", "volume"), ("pd_application", "drift")):
+        detail = {"kind": kind, "message": f"{kind} of {model}"}
+        audit.append(engine, actor="pipeline", action="alert.raised", subject=f"alert:{kind}/{model}/x", detail=detail)
     (fired,) = standings(engine, book)["pd_default"].fired
-    assert (fired.trigger, fired.owed, fired.why) == ("drift", True, "alert.raised by pipeline: psi of pd_default")
+    assert (fired.trigger, fired.owed, fired.why) == ("drift", True, "alert.raised by pipeline: drift of pd_default")
     assert standings(engine, book)["pd_application"].fired == ()
     (owed,) = inventory_rules.responses_owed(standings(engine, book)["pd_default"])
     assert (owed.owner, owed.due) == ("Monitoring", (fired.at + timedelta(days=10)).date())
@@ -249,3 +255,91 @@ def test_no_history_puts_a_review_later_than_the_tier_allows(steps: list[tuple[s
     after = [e for e in events if e.action == "inventory.trigger_fired" and e.at > last]
     assert len(found.causes) == 2 + len(after)  # the tier's months and the approval's end
     assert found.due == min(c.due for c in found.causes)
+
+
+@pytest.mark.parametrize(
+    ("subject", "detail", "concerns"),
+    [
+        ("alert:drift/pd_default/int_account_slots", {}, True),
+        ("alert:drift/pd_application/stg_bureau", {}, False),
+        ("alert:performance/account_scores", {}, True),  # names no model: all of them
+        ("alert:drift/x", {"model": "pd_application"}, False),
+        ("model:pd_default", {}, True),
+        ("model:pd_default/3", {}, True),
+        ("model:pd_default_2", {}, False),
+        ("run:1", {"model": "pd_default"}, True),
+        ("run:1", {}, False),
+    ],
+)
+def test_which_records_concern_a_model(subject: str, detail: dict[str, Any], concerns: bool) -> None:
+    event = Event(1, START, "pipeline", "alert.raised", subject, {"kind": "drift", **detail})
+    found = fold({"pd_default": entry(), "pd_application": Entry()}, [event])
+    assert bool(found["pd_default"].fired) is concerns
+
+
+# Exposure, and what is shipped
+
+
+def test_exposure_is_the_published_nights_and_without_a_mart_it_is_the_count(tmp_path: Path) -> None:
+    book = small_book.make(tmp_path / "home", accounts=60)
+    assert exposure.exposures(book.settings, book.engine, book.portfolio) == {}
+    with book.writer() as con:
+        con.execute(
+            "CREATE TABLE lake.marts.provisions AS SELECT DATE '2024-07-31' AS as_of_date, 'card' AS product, "
+            "g AS grade, 40::BIGINT AS accounts, 1234567.05::DECIMAL(38,2) AS exposure_at_default "
+            "FROM (VALUES ('A'), ('B')) v(g)"
+        )
+        con.execute("INSERT INTO lake.marts.provisions SELECT DATE '2024-07-30', 'card', 'A', 9, 9")
+        snapshot = lake.current_snapshot(con)
+        con.execute("INSERT INTO lake.marts.provisions SELECT DATE '2024-07-31', 'auto_loan', 'A', 9, 9")
+    models = [
+        {"name": name, "version": 1, "digest": "d", "subject": subject, "rows": rows}
+        for name, subject, rows in (("pd_default", "account", 80), ("pd_application", "application", 7))
+    ]
+    with book.engine.begin() as connection:
+        connection.execute(
+            insert(control.publications).values(
+                as_of=date(2024, 7, 31), run_id=small_book.RUN, snapshot_id=snapshot, published_at=START, accounts=80,
+                applications=7, content_sha256="c" * 64, models=models, features=8,
+            )
+        )  # fmt: skip
+    found = exposure.exposures(book.settings, book.engine, book.portfolio)
+    # As the night was published, not as the mart is now.
+    assert (found["pd_default"].subjects, found["pd_default"].amount) == (80, Decimal("2469134.10"))
+    assert (found["pd_default"].currency, found["pd_default"].what) == ("EUR", "exposure at default")
+    assert (found["pd_application"].subjects, found["pd_application"].amount) == (7, None)
+    assert "no underwriting_queue" in found["pd_application"].what
+
+
+@pytest.mark.parametrize("name", ["cascade", "uci_credit_card"])
+def test_the_shipped_portfolios_state_everything(name: str) -> None:
+    shipped = portfolios.load(portfolios.resolve(name))
+    for spec in shipped.models:
+        assert shipped.inventory[spec.name].gaps == ()
+        assert spec.cutoff_pd is not None
+    words = (shipped.folder / "portfolio.yml").read_text(encoding="utf-8")
+    assert "complian" not in words
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("cutoff_pd: 1.5", "cutoff_pd is 1.5; it is a PD between 0 and 1"),
+        ("cutoff_pd: high", "cutoff_pd is 'high'"),
+        ("references: {postcode: a}", "must be one of age_band, sex, marital_status"),
+        ("inventory: {owner: [a]}", "inventory: owner is"),
+        ("inventory: none", "inventory is a section"),
+    ],
+)
+def test_a_slip_in_portfolio_yml_names_file_and_key(tmp_path: Path, line: str, said: str) -> None:
+    folder = tmp_path / "portfolio"
+    shutil.copytree(portfolios.resolve("uci_credit_card"), folder)
+    yml = folder / "portfolio.yml"
+    content = yml.read_text(encoding="utf-8")
+    without = re.sub(r"    inventory:\n(      .*\n)+", "", content).replace("    cutoff_pd: 0.25\n", "")
+    yml.write_text(
+        without.replace("    materiality: medium\n", f"    materiality: medium\n    {line}\n"), encoding="utf-8"
+    )
+    with pytest.raises(ConfigError, match=re.escape(said)) as refused:
+        portfolios.load(folder)
+    assert str(yml) in str(refused.value)

@@ -381,17 +381,12 @@ def test_texts_of_people_are_text_in_the_body(
 def test_alerts_say_what_they_are_about(sqlite_settings: Settings, sqlite_engine: Engine, listener: Listener) -> None:
     receivers = written(sqlite_settings, {"name": "snow", "url": listener.url, "events": ["alert."]}, portal="")
     requested(sqlite_engine)
-    audit.append(
-        sqlite_engine, actor="pipeline", action="alert.raised", subject="alert:7",
-        detail={"model": "pd_default", "version": 3, "message": "PSI 0.31"},
-    )  # fmt: skip
+    for subject, level in (("alert:drift/pd_default/int_account_slots", "high"), ("alert:volume/payments", "moderate")):
+        detail = {"kind": "drift", "level": level, "message": "PSI 0.31"}
+        audit.append(sqlite_engine, actor="pipeline", action="alert.raised", subject=subject, detail=detail)
     go(sqlite_settings, sqlite_engine, receivers)
-    (found,) = listener.bodies
-    assert found["short_description"] == "pd_default version 3: alert raised"
-    assert (found["category"], found["state"], found["risk"], found["link"]) == (
-        "Model monitoring",
-        "open",
-        "high",
-        None,
-    )
-    assert found["correlation_id"] == "alert:7" and "PSI 0.31" in found["description"]
+    drift, volume = listener.bodies
+    assert drift["short_description"] == "drift/pd_default/int_account_slots: alert raised"
+    assert (drift["category"], drift["state"], drift["risk"]) == ("Model monitoring", "open", "high")
+    assert (drift["model"], drift["link"], volume["model"], volume["risk"]) == ("pd_default", None, None, "medium")
+    assert drift["correlation_id"] == "alert:drift/pd_default/int_account_slots" and "PSI 0.31" in drift["description"]
