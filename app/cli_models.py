@@ -132,7 +132,8 @@ def compare(
     portfolio.model(name)
     kept, found = store.between(settings, engine, name, champion, challenger)
     if ids:
-        found = access.with_ids(engine, signed_in(settings, engine, sign_in_as, password_file), kept, found)
+        by = signed_in(settings, engine, sign_in_as, password_file) if sign_in_as else actor()
+        found = access.with_ids(engine, by, kept, found)
     else:
         found = access.without_ids(found)
     if as_json:

@@ -20,7 +20,8 @@ from pipeline import archive, dag, gates, lake
 from pipeline.config import Settings
 from pipeline.dag import Graph, Listener, Task, TaskResult
 from pipeline.features import feature_contract
-from pipeline.governance import checkpoints
+from pipeline.governance import checkpoints, guard
+from pipeline.governance.access import Actor
 from pipeline.land import land
 from pipeline.lease import writer_lease
 from pipeline.portfolio import ModelSpec, Portfolio, files_of
@@ -81,17 +82,18 @@ def run_night(
     engine: Engine,
     as_of: date,
     *,
-    actor: str,
+    actor: Actor,
     extracts: Path | None = None,
     progress: Progress = lambda _: None,
     listeners: Sequence[Listener] = (),
     warehouse: Warehouse | None = None,
 ) -> NightReport:
     """Run the night of one as-of date. Raises what stopped it; the last publication then still stands."""
-    with run_of(settings, portfolio, engine, as_of, "nightly", actor, progress, warehouse) as work:
+    guard.require(engine, actor, "run.night", f"night:{as_of}")
+    with run_of(settings, portfolio, engine, as_of, "nightly", actor.name, progress, warehouse) as work:
         work.extracts = extracts
         results = dag.run(NIGHT, work, work.ledger, snapshot=work.snapshot, progress=progress, listeners=listeners)
-    checkpoints.after_night(settings, engine, actor=actor, progress=progress)
+    checkpoints.after_night(settings, engine, actor=actor.name, progress=progress)
     published = results["publish"].detail
     return NightReport(
         work.ledger.run_id, as_of, published["accounts"], published["applications"], published["content_sha256"],

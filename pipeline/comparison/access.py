@@ -8,9 +8,8 @@ from sqlalchemy import Engine
 
 from pipeline.comparison.facts import Comparison
 from pipeline.comparison.store import Kept
-from pipeline.errors import AccessDenied
-from pipeline.governance import audit
-from pipeline.governance.access import Actor, require
+from pipeline.governance import audit, guard
+from pipeline.governance.access import Actor
 
 
 def without_ids(found: Comparison) -> Comparison:
@@ -21,12 +20,7 @@ def without_ids(found: Comparison) -> Comparison:
 def with_ids(engine: Engine, actor: Actor, kept: Kept, found: Comparison) -> Comparison:
     """The comparison as it is kept. Raises AccessDenied; that somebody saw it, or was refused, is recorded."""
     subject = f"model:{kept.model}/{kept.challenger_version}"
+    guard.require(engine, actor, "personal_data.read", subject)
     about = {"what": "subjects of the largest movers", "comparison_sha256": kept.sha256}
-    try:
-        require(actor, "personal_data.read")
-    except AccessDenied as refused:
-        detail = {**about, "rule": refused.message, "roles": sorted(actor.roles)}
-        audit.append(engine, actor=actor.name, action="personal_data.refused", subject=subject, detail=detail)
-        raise
     audit.append(engine, actor=actor.name, action="personal_data.read", subject=subject, detail=about)
     return found

@@ -138,7 +138,7 @@ def test_versions_are_compared_and_ids_are_kept_out_unless_allowed(run: Run, sig
     named = json.loads(run("models", "compare", "pd_default", "1", "2", "--ids", "--json", *signed("ana")).stdout)
     assert all(m["subject"] for m in named["movers"])
     (seen,) = audit.records(book.engine, action="personal_data.read")
-    assert [r.actor for r in audit.records(book.engine, action="personal_data.refused")] == ["vic"]
+    assert [r.actor for r in audit.records(book.engine, action="access.refused")] == ["vic"]
     assert (seen.actor, seen.subject) == ("ana", "model:pd_default/2")
     there = run("models", "compare", "pd_default", "2", "1")
     assert isinstance(there.exception, NotFound) and "1 2" in str(there.exception)

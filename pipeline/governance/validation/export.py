@@ -9,7 +9,8 @@ from pathlib import Path
 from sqlalchemy import Engine
 
 from pipeline.errors import ConfigError
-from pipeline.governance import audit, texts
+from pipeline.governance import audit, guard, texts
+from pipeline.governance.access import Actor
 from pipeline.governance.validation.facts import ValidationFacts
 from pipeline.governance.validation.page import page
 
@@ -25,8 +26,10 @@ class Report:
     log_verifies: bool
 
 
-def write(engine: Engine, facts: ValidationFacts, file: Path, actor: str) -> Report:
-    """Write the report to a new file. Raises ConfigError when it is there already or cannot be made."""
+def write(engine: Engine, facts: ValidationFacts, file: Path, actor: Actor) -> Report:
+    """Write the report to a new file. Raises AccessDenied, or ConfigError when it is there or cannot be made."""
+    subject = f"model:{facts.version.name}/{facts.version.version}"
+    guard.require(engine, actor, "evidence.export", subject)
     content = page(facts).encode()
     try:
         with file.open("xb") as opened:
@@ -37,6 +40,5 @@ def write(engine: Engine, facts: ValidationFacts, file: Path, actor: str) -> Rep
         raise ConfigError(f"{file} cannot be written: {error.strerror}", "name another file") from error
     report = Report(file, hashlib.sha256(content).hexdigest(), len(content), facts.faults, facts.verdict.ok)
     detail = {"file": texts.shown(file.name, 300), "sha256": report.sha256, "records": facts.verdict.records}
-    subject = f"model:{facts.version.name}/{facts.version.version}"
-    audit.append(engine, actor=actor, action="report.exported", subject=subject, detail=detail)
+    audit.append(engine, actor=actor.name, action="report.exported", subject=subject, detail=detail)
     return report
