@@ -13,10 +13,13 @@ import typer
 
 from app.cli_audit import audit
 from app.cli_explain import explain
+from app.cli_hooks import hooks
+from app.cli_models import models
 from app.cli_outcomes import outcomes
 from app.cli_promotions import promotions
 from app.cli_users import users
 from app.console import Day, JsonFlag, actor, out, plain, print_json, print_table, progress, say_error
+from app.hooks import after_command
 from pipeline.config import Settings, prepare_process
 from pipeline.errors import ConfigError, ScoretraceError
 
@@ -30,6 +33,8 @@ cli = typer.Typer(
 cli.add_typer(explain)
 cli.add_typer(outcomes)
 cli.add_typer(audit, name="audit")
+cli.add_typer(hooks, name="hooks")
+cli.add_typer(models, name="models")
 cli.add_typer(promotions, name="promotions")
 cli.add_typer(users, name="user")
 
@@ -52,6 +57,9 @@ def main() -> None:
             f"the details are in {path}",
         )
         sys.exit(70)
+    finally:
+        if fault := after_command(sys.argv[1:]):
+            say_error(f"webhooks: {fault}", "`scoretrace hooks list`; what waits stays until it is delivered")
 
 
 @cli.command()
