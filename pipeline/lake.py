@@ -21,7 +21,7 @@ from pipeline.sql import ident, literal
 
 ALIAS = "lake"
 _ROW_GROUP = 16_384
-SCHEMAS = ("raw", "staging", "intermediate", "features", "marts", "scores", "training", "ops")
+SCHEMAS = ("raw", "staging", "intermediate", "features", "marts", "scores", "training", "ops", "drift")
 
 
 def extension_path(name: str) -> Path:
@@ -193,6 +193,8 @@ def _tables(id_type: str) -> dict[tuple[str, str], tuple[str, str]]:
     for name, ddl in _LEDGER.items():
         schema, table = name.split(".")
         tables[schema, table] = (ddl, "")
+    for name, (ddl, partition) in _DRIFT.items():
+        tables["drift", name] = (ddl, partition)
     for kind in ("account", "application"):
         key = f"{kind}_id {id_type} NOT NULL, as_of_date DATE NOT NULL"
         tables["scores", f"{kind}_scores"] = (f"{key}, {_SCORE_COLUMNS}", "as_of_date")
@@ -221,6 +223,36 @@ _LEDGER = {
     "training.members": """
         training_set VARCHAR NOT NULL, subject_id VARCHAR NOT NULL, as_of_date DATE NOT NULL,
         label TINYINT NOT NULL, fold VARCHAR NOT NULL""",
+}
+
+# By the split of the book, so that a page about the whole book opens no file about its segments.
+# bins and baselines: written once a version. counts and statistics: a night's own rows, replaced together.
+_VERSION = "model_name VARCHAR NOT NULL, model_version INTEGER NOT NULL"
+_OF_NIGHT = f"as_of_date DATE NOT NULL, {_VERSION}, dimension VARCHAR NOT NULL, segment VARCHAR NOT NULL"
+_DRIFT = {
+    "bins": (
+        f"{_VERSION}, feature VARCHAR NOT NULL, kind VARCHAR NOT NULL, bin SMALLINT NOT NULL, label VARCHAR NOT NULL, "
+        "upper DOUBLE",
+        "",
+    ),
+    "baselines": (
+        f"{_VERSION}, dimension VARCHAR NOT NULL, segment VARCHAR NOT NULL, feature VARCHAR NOT NULL, "
+        "bin SMALLINT NOT NULL, rows BIGINT NOT NULL",
+        "dimension",
+    ),
+    "counts": (f"{_OF_NIGHT}, feature VARCHAR NOT NULL, bin SMALLINT NOT NULL, rows BIGINT NOT NULL", "dimension"),
+    "statistics": (
+        f"""{_OF_NIGHT}, feature VARCHAR NOT NULL, scored_by INTEGER NOT NULL, importance INTEGER, against VARCHAR,
+        psi DOUBLE, psi_without_missing DOUBLE, critical DOUBLE, p_value DOUBLE, band VARCHAR NOT NULL,
+        significant BOOLEAN NOT NULL, n BIGINT NOT NULL, bins INTEGER NOT NULL, floored BOOLEAN NOT NULL,
+        missing_rate DOUBLE, new_category_rate DOUBLE, wasserstein DOUBLE, jensen_shannon DOUBLE,
+        launch_psi DOUBLE, launch_p_value DOUBLE""",
+        "dimension",
+    ),
+    "contributions": (
+        f"{_OF_NIGHT}, feature VARCHAR NOT NULL, mean DOUBLE NOT NULL, n BIGINT NOT NULL",
+        "dimension",
+    ),
 }
 
 _SCORE_COLUMNS = """

@@ -25,6 +25,8 @@ from pipeline.contracts import CONTRACTS
 from pipeline.errors import ConfigError
 from pipeline.governance import policy
 from pipeline.governance.policy import DEFAULTS, Policy
+from pipeline.monitoring import policy as monitoring
+from pipeline.monitoring.policy import DriftPolicy
 
 ID_TYPES = ("BIGINT", "VARCHAR")
 CALENDARS = ("daily", "monthly")
@@ -126,6 +128,7 @@ class Portfolio:
     points: Points
     gates: Gates
     governance: Mapping[str, Policy] = field(default_factory=lambda: dict(DEFAULTS))  # tier → what a promotion needs
+    monitoring: DriftPolicy = field(default_factory=DriftPolicy)
     exclude_dpd: int = 90  # an account this many days past due is already lost: it is not scored
 
     @property
@@ -222,6 +225,7 @@ def _build(folder: Path, raw: dict[str, Any]) -> Portfolio:
         points=Points(**raw.get("points", {})),
         gates=Gates(**raw.get("gates", {})),
         governance=policy.parse(raw.get("governance", {})),
+        monitoring=monitoring.parse(raw.get("monitoring", {})),
         exclude_dpd=int(raw.get("exclude_dpd", 90)),
     )
     for spec in portfolio.models:
