@@ -63,7 +63,7 @@ class Search:
         self._tables: dict[str, list[Weighed]] = {}
 
     def causes(self, finding: Finding) -> tuple[Cause, ...]:
-        """The causes of a finding, likeliest first; at least the place where it was found, when nothing else is."""
+        """The causes of a finding, likeliest first; none when nothing upstream of a drift stands out."""
         found: list[Weighed] = []
         if finding.kind == DRIFT:
             feeds = self._feeding(finding.columns)
@@ -77,10 +77,7 @@ class Search:
         best: dict[str, Weighed] = {}
         for weighed in sorted(found, key=lambda w: (-w.weight, w.cause.source)):
             best.setdefault(f"{weighed.cause.source} {weighed.cause.reason}", weighed)
-        ranked = tuple(w.cause for w in best.values())
-        return ranked or tuple(
-            Cause(c, "feeds what was found; nothing about it stands out") for c in finding.columns[:3]
-        )
+        return tuple(w.cause for w in best.values())
 
     # -- where it comes from
 

@@ -48,7 +48,10 @@ models:
 grades: {A: 0.01, B: 0.02, C: 0.04, D: 0.08, E: 0.16, F: 0.3, G: 1.0}
 """
 
-_TASKS = (("land", 12.4, 1243), ("gate", 3.1, 31), ("features", 58.0, 300), ("score", 4.2, 312), ("publish", 2.0, 312))
+_TASKS = (
+    ("land", 12.4, 1243), ("gate", 3.1, 31), ("features", 58.0, 300), ("score", 4.2, 312), ("publish", 2.0, 312),
+    ("monitor", 1.4, 312),
+)  # fmt: skip
 _GATES = (
     ("fresh", "loan_servicing", 0.0, "at most 3 days old", "newest row is 0 days old"),
     ("volume", "loan_servicing", 1.02, "0.5 to 2.0 of the trailing median", "1 243 rows, 1.02 of the median"),

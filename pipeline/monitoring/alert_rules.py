@@ -31,7 +31,8 @@ class Finding:
     """Something a night found that somebody should know. ``id`` is KIND/WHAT; the same id is the same alert.
 
     members: features, gates or tests that it groups. columns: where a search for its cause begins, as
-    ``schema.table`` or ``schema.table.column``.
+    ``schema.table`` or ``schema.table.column``. wants_cause: told only when something upstream has moved as well.
+    A drift among tonight's arrivals alone may be the calendar's: on the first of a month, last month's payments.
     """
 
     id: str
@@ -40,6 +41,7 @@ class Finding:
     message: str
     members: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
+    wants_cause: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,9 +71,11 @@ def drift_findings(
     told: dict[str, list[Drift]] = {}
     for d in tonight:
         on = drifted.get((d.dimension, d.segment, d.feature), set())
-        if as_of in on and (_level(d, policy) == HIGH or len(on) >= policy.nights):
+        if as_of in on and (_level(d, policy) == HIGH or len(on) >= policy.nights_of(d.dimension)):
             group = SCORE if d.feature == SCORE else upstream.get(d.feature, table.partition(".")[2])
             told.setdefault(group, []).append(d)
+    if SCORE in told and len(told) > 1 and all(d.dimension for d in told[SCORE]):
+        del told[SCORE]  # the features that moved it are told, and they have a cause
     return [_of_group(group, found, policy, table) for group, found in sorted(told.items())]
 
 
@@ -211,7 +215,10 @@ def _of_group(group: str, found: list[Drift], policy: DriftPolicy, table: str) -
     more = f"; and {len(features) - _MOST_NAMED} more" if len(features) > _MOST_NAMED else ""
     level = HIGH if any(_level(d, policy) == HIGH for d in found) else MODERATE
     columns = tuple(f"{table}.{name}" for name in features if name != SCORE)
-    return Finding(f"{DRIFT}/{ordered[0].model}/{group}", DRIFT, level, f"{group}: {shown}{more}", features, columns)
+    return Finding(
+        f"{DRIFT}/{ordered[0].model}/{group}", DRIFT, level, f"{group}: {shown}{more}", features, columns,
+        wants_cause=all(d.dimension for d in found),
+    )  # fmt: skip
 
 
 def _said(d: Drift) -> str:

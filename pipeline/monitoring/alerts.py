@@ -47,10 +47,15 @@ def judge(
 ) -> list[str]:
     """Record what a night's findings change; returns a line for each. The same findings again change nothing.
 
-    Causes are looked for before the log is held, and only for what will be told.
+    Causes are looked for before the log is held, and only for what may be told.
     """
+    sought = {f.id: tuple(explain(f)) if explain else () for f in findings if f.wants_cause}
+    findings = [f for f in findings if not f.wants_cause or sought[f.id]]
     wanted = [s for s in steps(alerts_of(engine), findings, as_of, covered=covered) if s.finding]
-    causes = {s.alert: list(explain(s.finding))[:_MOST_CAUSES] if explain and s.finding else [] for s in wanted}
+    causes = {
+        s.alert: list(sought.get(s.alert) or (explain(s.finding) if explain and s.finding else ()))[:_MOST_CAUSES]
+        for s in wanted
+    }
     lines = []
     with engine.begin() as connection:
         audit.hold_off_others(connection)

@@ -58,6 +58,8 @@ def test_a_moderate_drift_is_told_when_it_stands_on_k_of_n_nights() -> None:
     nights = [drifted(psi=0.15, back=b) for b in (0, 2, 4)]
     assert told(*nights)[0].level == rules.MODERATE
     assert told(*nights[:2]) == []
+    (at_once,) = told(drifted(psi=0.15, dimension="arrival", segment="new"))
+    assert at_once.level == rules.MODERATE
     quiet = [drifted(psi=0.01, back=b, significant=False, p_value=0.9, launch_p_value=0.9) for b in (1, 2, 3, 4)]
     assert told(drifted(psi=0.15), *quiet) == []
 
@@ -91,8 +93,18 @@ def test_features_of_one_model_are_one_alert_and_others_another() -> None:
 
 def test_a_segment_is_named_and_a_feature_once() -> None:
     (found,) = told(drifted(), drifted(dimension="arrival", segment="new", n=130, psi=0.9, launch_psi=0.9))
-    assert found.members == ("utilization_3m_avg",)
+    assert found.members == ("utilization_3m_avg",) and not found.wants_cause
     assert "in arrival new (130 rows" in found.message
+
+
+def test_drift_of_tonights_arrivals_alone_is_told_only_with_a_cause(store: Engine) -> None:
+    found = told(drifted(dimension="arrival", segment="new"), drifted("score", dimension="arrival", segment="new"))
+    assert [(f.id, f.wants_cause) for f in found] == [("drift/pd_default/feat_utilization", True)]
+    for explain in (None, lambda f: ()):
+        assert alerts.judge(
+            store, found, NIGHT, run_id="run", actor="pipeline", covered=KINDS, explain=explain
+        ) == []  # fmt: skip
+    assert judge(store, *found)[0].startswith("raised: drift/pd_default/feat_utilization")
 
 
 def verdict(gate: str, subject: str, said: str, observed: float = 0.0) -> GateVerdict:
@@ -238,7 +250,9 @@ def test_steps_are_the_same_for_the_same_night() -> None:
         {"alpha": 0},
         {"nights": 6},
         {"segments": ["zodiac"]},
-        {"segments": ["product"], "watched": ["grade"]},
+        {"segments": ["product"], "watched": {"grade": 1}},
+        {"watched": ["grade"]},
+        {"watched": {"grade": 9}},
         {"importance": 0},
     ],
 )
