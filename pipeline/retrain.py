@@ -13,6 +13,7 @@ from pipeline.config import Settings
 from pipeline.dag import Graph, Listener, Task, TaskResult
 from pipeline.errors import TrainingRefused
 from pipeline.features import feature_contract
+from pipeline.monitoring import baselines
 from pipeline.nightly import Work, build, decide_task, run_of
 from pipeline.portfolio import ModelSpec, Portfolio
 from pipeline.train import TrainingOutcome, train_candidate
@@ -85,6 +86,9 @@ def train_task(work: Work) -> TaskResult:
             work.settings, work.engine, con, work.registry, work.portfolio, work.spec, work.as_of, work.cohorts,
             work.ledger.run_id, contract,
         )  # fmt: skip
+        if work.outcome.version is not None:
+            # What nights will be compared with is fixed while the training set is at hand.
+            baselines.ensure(con, work.settings, work.registry, work.portfolio, work.spec, work.outcome.version)
     return TaskResult(None, {"outcome": work.outcome.outcome})
 
 

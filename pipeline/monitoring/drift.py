@@ -12,6 +12,7 @@ from datetime import date
 import duckdb
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import ArrayLike
 
 from pipeline import lake
@@ -113,7 +114,12 @@ def write_night(
     facts = _statistics(found, policy, baseline, scored_by, launch_psi, launch_p)
     statistics = pa.table({**{k: pa.repeat(v, facts.num_rows) for k, v in night.items()}, **_columns(facts)})
     where = " AND ".join(f"{ident(k)} = {literal(v.as_py())}" for k, v in night.items())
-    tables = [("counts", stored(counts, night), "ALL"), ("statistics", statistics, "dimension, segment, feature")]
+    whole = pc.equal(statistics.column("dimension"), "")
+    tables = [
+        ("counts", stored(counts, night), "ALL"),
+        ("statistics", statistics.filter(whole), "feature"),
+        ("segment_statistics", statistics.filter(pc.invert(whole)), "dimension, segment, feature"),
+    ]
     replace(con, tables, where)
     return found
 
@@ -125,7 +131,7 @@ def launch_counts(
     version = f"model_name = {literal(baseline.model)} AND model_version = {int(baseline.version)}"
     nights = con.execute(
         f"SELECT DISTINCT as_of_date FROM {_table('statistics')} WHERE {version} AND scored_by = model_version "
-        f"AND dimension = '' AND as_of_date < {literal(as_of)} ORDER BY 1 LIMIT {int(policy.launch_nights)}"
+        f"AND as_of_date < {literal(as_of)} ORDER BY 1 LIMIT {int(policy.launch_nights)}"
     ).fetchall()
     if not nights:
         return None
@@ -162,14 +168,16 @@ def history(
         wanted.append(f"model_version = {int(version)}")
     elif own_version:
         wanted.append("model_version = scored_by")
-    require_tables(con)
-    rows = con.execute(
-        f"""SELECT as_of_date, model_name, model_version, scored_by, dimension, segment, feature, importance, against,
+    query = f"""SELECT as_of_date, model_name, model_version, scored_by, dimension, segment, feature, importance, against,
             psi, psi_without_missing, critical, p_value, band, significant, n, bins, floored, missing_rate,
             new_category_rate, wasserstein, jensen_shannon, launch_psi, launch_p_value
-        FROM {_table("statistics")} WHERE {" AND ".join(wanted)}
+        FROM {_table("segment_statistics" if dimension else "statistics")} WHERE {" AND ".join(wanted)}
         ORDER BY as_of_date, model_name, psi DESC NULLS LAST, feature, segment"""
-    ).fetchall()
+    try:
+        rows = con.execute(query).fetchall()
+    except duckdb.CatalogException:
+        require_tables(con)
+        raise
     return tuple(Drift(*row) for row in rows)
 
 

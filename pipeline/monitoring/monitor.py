@@ -167,7 +167,7 @@ def _drift_findings(night: Night, spec: ModelSpec, as_of: date) -> list[Finding]
     policy = night.portfolio.monitoring
     nights = night.con.execute(
         f"SELECT DISTINCT as_of_date FROM {ident(lake.ALIAS, 'drift', 'statistics')} "
-        f"WHERE model_name = {literal(spec.name)} AND dimension = '' AND as_of_date <= {literal(as_of)} "
+        f"WHERE model_name = {literal(spec.name)} AND as_of_date <= {literal(as_of)} "
         f"ORDER BY 1 DESC LIMIT {int(policy.of)}"
     ).fetchall()
     if not nights:

@@ -105,7 +105,7 @@ def test_a_night_again_gives_the_same_bytes_and_its_own_rows_alone(book: Book) -
     watch(book, first)
     others = stored(book, "SELECT * FROM drift.statistics ORDER BY ALL")
     watch(book, last)
-    tables = ("counts", "statistics", "contributions")
+    tables = ("counts", "statistics", "segment_statistics", "contributions")
     before = [stored(book, f"SELECT * FROM drift.{t} WHERE as_of_date = '{NIGHT}' ORDER BY ALL") for t in tables]
     watch(book, last)
     after = [stored(book, f"SELECT * FROM drift.{t} WHERE as_of_date = '{NIGHT}' ORDER BY ALL") for t in tables]

@@ -116,7 +116,7 @@ def test_a_good_night_is_quiet_and_a_past_one_counted_again_gives_the_same_bytes
     assert night(own_home, SECOND, own_home.extracts_dir) == {}
     assert metric(own_home, "published_sla_met") and metric(own_home, "drift_psi_max")
     assert metric(own_home, "alerts_open") == {"": 0.0}
-    tables = ("counts", "statistics", "contributions")
+    tables = ("counts", "statistics", "segment_statistics", "contributions")
 
     def bytes_of(day: date) -> list[list[tuple[object, ...]]]:
         with closing(lake.connect(own_home)) as con:
@@ -131,7 +131,7 @@ def test_a_good_night_is_quiet_and_a_past_one_counted_again_gives_the_same_bytes
     assert bytes_of(FIRST) == before and all(before)
     assert [w["model"] for w in said["watched"]] == ["pd_default", "pd_application"]
     with closing(lake.connect(own_home)) as con:
-        splits = con.execute("SELECT DISTINCT dimension FROM drift.statistics ORDER BY 1").fetchall()
+        splits = con.execute("SELECT DISTINCT dimension FROM drift.counts ORDER BY 1").fetchall()
     assert [s[0] for s in splits] == ["", "arrival", "grade", "product", "state", "vintage"]
 
 
