@@ -26,7 +26,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from sqlalchemy import Engine
 
-from lineage import rescore, sandbox, sources
+from lineage import rescore, sources, subject_sandbox
 from lineage.recording import RecordedModel, Recording
 from lineage.rolling_on import rolled_on
 from lineage.sources import ROWID, RowIds, SourceRows
@@ -206,7 +206,7 @@ class _Walk:
                 and all(known_rows[t].equals(rows[t]) for t in rows)
             ):
                 return found
-        with sandbox.of_rows(models, rows, self._id_type) as box:
+        with subject_sandbox.of_rows(models, rows, self._id_type) as box:
             computed = rescore.rows_of(box, models[-1].relation, f"{scorer.key} = ?", self._subject_id)
         self._features.append((models, rows, next(iter(computed), None)))
         return self._features[-1][2]

@@ -21,7 +21,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from sqlalchemy import Engine
 
-from lineage import rescore, sandbox, sources
+from lineage import rescore, sandbox, sources, subject_sandbox
 from lineage.recording import Recording, recording
 from lineage.rescore import SCORE_COLUMNS, Difference
 from lineage.subjects import lake_of, resolved
@@ -139,7 +139,7 @@ def _compared(
     """What of a subject's stored features and score the archived SQL and model do not give over these rows."""
     with ThreadPoolExecutor(max_workers=1) as pool, con.cursor() as beside:
         looked_up = pool.submit(rescore.stored, beside, recorded, id_)  # while the SQL runs
-        with sandbox.of_rows(recorded.models, rows.everything(), portfolio.id_type) as box:
+        with subject_sandbox.of_rows(recorded.models, rows.everything(), portfolio.id_type) as box:
             computed = rescore.rows_of(box, recorded.target.relation, f"{recorded.key} = ?", id_)
         stored, score = looked_up.result()
     again = next(iter(computed), {})

@@ -133,6 +133,45 @@ def contributing_rows_by_column(
         return {column: contributing_rows(sql, key, con, feature=column) for column in wanted}
 
 
+def narrowed_to_key(
+    sql: str,
+    key: Mapping[str, object],
+    con: duckdb.DuckDBPyConnection,
+    columns: Iterable[str] | None = None,
+    *,
+    kept: Kept | None = None,
+) -> tuple[tuple[str, frozenset[str]], ...]:
+    """Per place where the tables are read: the base table, and its columns that must equal a value of the key there.
+
+    The rows of a table with such a column equal to the key's value are then all that the question can reach: asked over
+    them alone, with their row ids kept in a column called rowid, it has the same answer. Arguments and errors as
+    ``contributing_rows_by_column``, a refusal without its superset; without columns, for the whole output row.
+    """
+    try:
+        plan, _, _ = _planned(sql, key, con, None if columns is None else tuple(dict.fromkeys(columns)), kept)
+    except Refusal as refusal:
+        raise Refused(refusal.construct) from refusal
+    return tuple((plan.tables[table], frozenset(names)) for table, names in plan.reads)
+
+
+def _planned(
+    sql: str,
+    key: Mapping[str, object],
+    con: duckdb.DuckDBPyConnection,
+    features: tuple[str, ...] | None,
+    kept: Kept | None,
+) -> tuple[Plan, dict[str, object], dict[str, str]]:
+    """The plan, the key by the query's own names, and the dates that the plan leaves open. Raises Refusal."""
+    undated, dates = without_dates(sql)
+    facts = gather(con, undated, kept)
+    if facts.refused:
+        raise Refusal(facts.refused[0][1])
+    known = known_outputs(undated, facts, kept)
+    key = {_output(name, known, sql, con): value for name, value in key.items()}
+    asked = tuple(_output(f, known, sql, con) for f in features) if features is not None else None
+    return kept_plan(undated, tuple(key), tuple(v is None for v in key.values()), asked, facts, kept), key, dates
+
+
 def _traced(
     sql: str,
     key: Mapping[str, object],
@@ -141,14 +180,7 @@ def _traced(
     kept: Kept | None,
 ) -> list[dict[str, list[int]]]:
     """The rows behind each feature, or behind the whole output row. Raises Refusal for what is not exact."""
-    undated, dates = without_dates(sql)
-    facts = gather(con, undated, kept)
-    if facts.refused:
-        raise Refusal(facts.refused[0][1])
-    known = known_outputs(undated, facts, kept)
-    key = {_output(name, known, sql, con): value for name, value in key.items()}
-    asked = tuple(_output(f, known, sql, con) for f in features) if features is not None else None
-    plan = kept_plan(undated, tuple(key), tuple(v is None for v in key.values()), asked, facts, kept)
+    plan, key, dates = _planned(sql, key, con, features, kept)
     values = _values(plan, sql, key, con)
     try:
         found = con.execute(_filled(with_dates(plan.sql, dates), values)).fetchall()

@@ -27,10 +27,8 @@ RECORDED = "recorded"
 
 
 @contextmanager
-def of_rows(
-    models: Iterable[RecordedModel], rows: Mapping[str, pa.Table], id_type: str
-) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Build models over the rows of one subject (raw table → its rows); tables not given are empty."""
+def of_raw(rows: Mapping[str, pa.Table], id_type: str) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A scratch catalog with these raw rows (raw table → its rows) and no models; tables not given are empty."""
     with closing(duckdb.connect(":memory:")) as con:
         # A handful of rows: more threads would only wait for each other, and a better plan takes longer to find than a
         # plain one to run.
@@ -49,7 +47,6 @@ def of_rows(
                     f"{ident(c.name)} {c.sql_type(id_type)}" for c in (*contract.columns, *LANDING_COLUMNS)
                 )
                 con.execute(f"CREATE TABLE {table} ({columns})")
-        build(con, models)
         yield con
 
 

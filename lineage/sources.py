@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,9 +12,10 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lineage import sandbox
 from lineage.kept import Kept
 from lineage.recording import Recording
-from lineage.rows import contributing_rows, contributing_rows_by_column
+from lineage.rows import Refused, contributing_rows, contributing_rows_by_column, narrowed_to_key
 from pipeline.contracts import CONTRACTS, ID
 
 RowIds = Mapping[str, tuple[int, ...]]
@@ -50,11 +52,7 @@ def own_rows(con: duckdb.DuckDBPyConnection, recorded: Recording, subject_id: in
     For features of a subject's own that is all they can depend on. For one that reads other subjects' rows it is not.
     """
     texts = " ".join(m.sql for m in recorded.models)
-    wanted = {
-        name: sorted({recorded.key, "subject_id"} & set(_id_columns(name)))
-        for name in CONTRACTS
-        if f'"raw"."{name}"' in texts
-    }
+    wanted = {name: _naming(recorded, name) for name in CONTRACTS if f'"raw"."{name}"' in texts}
 
     def look_up(name: str) -> pa.Table:
         where = " OR ".join(f"{column} = ?" for column in wanted[name])
@@ -68,20 +66,55 @@ def own_rows(con: duckdb.DuckDBPyConnection, recorded: Recording, subject_id: in
         return SourceRows(dict(zip(named, pool.map(look_up, named), strict=True)))
 
 
-def rows_behind(con: duckdb.DuckDBPyConnection, recorded: Recording, subject_id: int | str) -> RowIds:
-    """The row ids behind the subject's whole feature row. con: the lake at the publication's snapshot."""
-    return _plain(
-        contributing_rows(recorded.one_query(), {recorded.key: subject_id}, con, kept=Kept.of(recorded.settings))
-    )
+def rows_behind(
+    con: duckdb.DuckDBPyConnection, recorded: Recording, subject_id: int | str, own: SourceRows | None = None
+) -> RowIds:
+    """The row ids behind the subject's whole feature row. Arguments as ``rows_by_feature``."""
+    with _asked(con, recorded, subject_id, None, own) as at:
+        return _plain(
+            contributing_rows(recorded.one_query(), {recorded.key: subject_id}, at, kept=Kept.of(recorded.settings))
+        )
 
 
 def rows_by_feature(
-    con: duckdb.DuckDBPyConnection, recorded: Recording, subject_id: int | str, features: Sequence[str]
+    con: duckdb.DuckDBPyConnection,
+    recorded: Recording,
+    subject_id: int | str,
+    features: Sequence[str],
+    own: SourceRows | None = None,
 ) -> dict[str, RowIds]:
-    """The row ids behind each of the features' values."""
+    """The row ids behind each of the features' values.
+
+    con: the lake at the publication's snapshot. own: what ``own_rows`` found, so that the lake need not be asked where
+    no other rows can be behind the features.
+    """
     kept = Kept.of(recorded.settings)
-    found = contributing_rows_by_column(recorded.one_query(), {recorded.key: subject_id}, con, features, kept=kept)
+    with _asked(con, recorded, subject_id, features, own) as at:
+        found = contributing_rows_by_column(recorded.one_query(), {recorded.key: subject_id}, at, features, kept=kept)
     return {feature: _plain(found[feature]) for feature in features}
+
+
+@contextmanager
+def _asked(
+    con: duckdb.DuckDBPyConnection,
+    recorded: Recording,
+    subject_id: int | str,
+    features: Sequence[str] | None,
+    own: SourceRows | None,
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Whom to ask for rows: the subject's own rows, if the query can reach no others; else the lake."""
+    if own is None:
+        yield con
+        return
+    with sandbox.of_raw(own.tables, recorded.portfolio().id_type) as box:
+        try:
+            reads = narrowed_to_key(
+                recorded.one_query(), {recorded.key: subject_id}, box, features, kept=Kept.of(recorded.settings)
+            )
+            alone = all(columns & set(_naming(recorded, table.rpartition(".")[2])) for table, columns in reads)
+        except Refused:  # the lake says what stands in the way, with a superset
+            alone = False
+        yield box if alone else con
 
 
 def union(found: Sequence[RowIds]) -> RowIds:
@@ -159,6 +192,11 @@ def strangers(rows: SourceRows, subject: str, subject_id: int | str) -> dict[str
             other = {i for i, v in zip(ids, table[column].to_pylist(), strict=True) if v not in (None, subject_id)}
             found[name] = found.get(name, set()) | other
     return {name: frozenset(ids) for name, ids in found.items()}
+
+
+def _naming(recorded: Recording, table: str) -> list[str]:
+    """The columns of a raw table that name the subject."""
+    return sorted({recorded.key, "subject_id"} & set(_id_columns(table)))
 
 
 def _id_columns(table: str) -> list[str]:

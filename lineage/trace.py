@@ -17,7 +17,7 @@ from typing import Any
 import duckdb
 from sqlalchemy import Engine, select
 
-from lineage import rescore, sandbox, sources
+from lineage import rescore, sources, subject_sandbox
 from lineage.column_walk import IDENTITY
 from lineage.columns import cached_column_lineage
 from lineage.recording import RecordedModel, Recording, meta_of
@@ -209,13 +209,12 @@ def _trace(
     started = time.perf_counter()
     notes: list[str] = []
     with ThreadPoolExecutor(max_workers=1) as pool, con.cursor() as beside:
-        # Looked up while lineage asks which rows count.
-        own = pool.submit(sources.own_rows, beside, recorded, id_)
-        published = pool.submit(rescore.stored, beside, recorded, id_)
-        by_feature = sources.rows_by_feature(con, recorded, id_, asked)
+        published = pool.submit(rescore.stored, beside, recorded, id_)  # while lineage asks which rows count
+        own = sources.own_rows(con, recorded, id_)
+        by_feature = sources.rows_by_feature(con, recorded, id_, asked, own)
         # The rows behind all features are those behind the row; for a choice of features they are asked for.
-        others = [] if not wanted else [sources.rows_behind(con, recorded, id_)]
-        rows = sources.fetch(con, sources.union([*others, *by_feature.values()]), own.result())
+        others = [] if not wanted else [sources.rows_behind(con, recorded, id_, own)]
+        rows = sources.fetch(con, sources.union([*others, *by_feature.values()]), own)
         stored, score = published.result()
     assert score is not None, "resolved() found it"
     if stored is None:
@@ -224,7 +223,7 @@ def _trace(
         notes.append("a later run published this date again; this is the earlier one, as it was")
     row_sets = list({_key(r): r for r in by_feature.values()}.values())
     given, copies = sources.with_copies(rows, row_sets, portfolio.id_type)
-    with sandbox.of_rows(recorded.models, given, portfolio.id_type) as box:
+    with subject_sandbox.of_rows(recorded.models, given, portfolio.id_type) as box:
         computed = {row[recorded.key]: row for row in rescore.rows_of(box, recorded.target.relation)}
     again = computed.get(id_, {})
     values = stored if stored is not None else again

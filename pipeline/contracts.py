@@ -40,6 +40,8 @@ class Contract:
 
     key: the columns that name a record; a later load with the same key is a newer version of it.
     event_date: SQL expression over the columns for the day the row speaks of; never after its load date.
+    fixed: columns that no later version of a record may change. The warehouse finds a record's versions by them too,
+        so that one account's are found without reading everybody's.
     """
 
     table: str
@@ -47,6 +49,7 @@ class Contract:
     key: tuple[str, ...]
     event_date: str
     columns: tuple[Column, ...] = field(repr=False)
+    fixed: tuple[str, ...] = ()
 
     def column(self, name: str) -> Column:
         return next(c for c in self.columns if c.name == name)
@@ -141,6 +144,7 @@ _ALL = (
             Column("method", "VARCHAR", "How.", values=("autopay", "transfer", "card", "check", "cash", "unknown")),
             Column("returned", "BOOLEAN", "Whether the payment was returned."),
         ),
+        fixed=("account_id", "due_date"),
     ),
     Contract(
         "bureau_pull",

@@ -153,6 +153,7 @@ def _check_load(con: duckdb.DuckDBPyConnection, portfolio: Portfolio, load: Pend
         _volume(con, portfolio, load),
         _repeated_file(con, load),
         _unique(con, contract, load),
+        *_fixed(con, contract, load),
         *_shares(con, portfolio, contract, load),
         *_known_account(con, portfolio, contract, load),
     ]
@@ -230,6 +231,30 @@ def _unique(con: duckdb.DuckDBPyConnection, contract: Contract, load: PendingLoa
     return Verdict(
         "unique", load.table, FAIL if count else PASS, float(count), f"0 repeats of {', '.join(contract.key)}", message
     )
+
+
+def _fixed(con: duckdb.DuckDBPyConnection, contract: Contract, load: PendingLoad) -> list[Verdict]:
+    """A later version of a record keeps what names it in the warehouse; otherwise both versions would count."""
+    if not contract.fixed:
+        return []
+    table, key = ident("raw", contract.table), ", ".join(ident(k) for k in contract.key)
+    names = " || ' ' || ".join(f"CAST(mine.{ident(k)} AS VARCHAR)" for k in contract.key)
+    moved = " OR ".join(f"other.{ident(c)} IS DISTINCT FROM mine.{ident(c)}" for c in contract.fixed)
+    within = " OR ".join(f"min({ident(c)}) <> max({ident(c)})" for c in contract.fixed)
+    count, first = con.execute(
+        f"""WITH mine AS (SELECT * FROM {table} WHERE load_id = $load),
+        moved AS (
+            SELECT DISTINCT {names} AS name FROM mine JOIN {table} other USING ({key})
+            WHERE other.load_id NOT IN ($load, $before) AND ({moved})
+            UNION
+            SELECT DISTINCT {names} FROM mine WHERE (SELECT count(DISTINCT load_date) > 1 FROM mine)
+            GROUP BY {key} HAVING {within})
+        SELECT count(*), min(name) FROM moved""",
+        {"load": load.load_id, "before": load.supersedes or load.load_id},
+    ).fetchone() or (0, None)
+    what = " or ".join(contract.fixed)
+    message = f"{load.table}: {count:,} known records with another {what}" + (f", first {first}" if count else "")
+    return [Verdict("fixed", load.table, FAIL if count else PASS, float(count), f"{what} as first known", message)]
 
 
 def _shares(

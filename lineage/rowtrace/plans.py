@@ -14,7 +14,7 @@ from lineage.rowtrace.parsing import parse
 from lineage.rowtrace.resolve import Resolved, outputs, resolve
 from pipeline.sql import ident
 
-_PLANNING = 1  # raised when the same query is planned differently
+_PLANNING = 2  # raised when the same query is planned differently
 
 
 @dataclass
@@ -30,6 +30,8 @@ class Plan:
     """Per feature the number that its rows come under."""
     lists: int
     """How many numbers there are."""
+    reads: list[tuple[int, list[str]]]
+    """Per place that reads a table: which one, and the columns that must equal a value of the key there."""
     built: Built | None = field(default=None, repr=False)
     """Where its leaves are; None for a plan that was kept."""
 
@@ -112,4 +114,5 @@ def make_plan(
         GROUP BY number, base"""
     kinds = [annotator.shapes.output_type(resolved.root, c) for c in names]
     numbers = [lists.index(built.lists[ask]) for ask in wanted]
-    return Plan(text, [resolved.written[t] for t in resolved.tables], known, kinds, numbers, len(lists), built)
+    reads = [(leaf.table, sorted(c.lower() for c, _ in leaf.known)) for leaf in built.leaves]
+    return Plan(text, [resolved.written[t] for t in resolved.tables], known, kinds, numbers, len(lists), reads, built)

@@ -14,7 +14,7 @@ from typing import Any
 import duckdb
 import pytest
 
-from lineage.rows import Refused, contributing_rows, contributing_rows_by_column
+from lineage.rows import Refused, contributing_rows, contributing_rows_by_column, narrowed_to_key
 from pipeline import archive, lake, ledger
 from pipeline.config import Settings
 from pipeline.errors import NotFound
@@ -554,3 +554,22 @@ def test_rows_of_the_lake_by_their_quoted_names(tmp_path: Path) -> None:
         fresh = contributing_rows(sql, {"account_id": 1}, con)["lake.raw.loan_servicing"]
         assert fresh[:2] == [0, 2] and len(fresh) == 3
         con.execute("ROLLBACK")
+
+
+def test_where_a_key_narrows_the_tables() -> None:
+    with closing(duckdb.connect()) as con:
+        con.execute(
+            "CREATE TABLE pay (id INTEGER, account INTEGER, amount INTEGER); CREATE TABLE acc (account INTEGER)"
+        )
+        ranked = "SELECT account, amount, row_number() OVER (PARTITION BY {} ORDER BY amount) AS n FROM pay"
+        total = "SELECT account, sum(amount) AS paid FROM ({}) WHERE n = 1 GROUP BY account"
+        own = total.format(ranked.format("id, account"))
+        assert narrowed_to_key(own, {"account": 1}, con, ["paid"]) == (("pay", frozenset({"account"})),)
+        anybody = narrowed_to_key(total.format(ranked.format("id")), {"account": 1}, con, ["paid"])
+        assert ("pay", frozenset()) in anybody, "a payment's versions may be another account's"
+        joined = "SELECT acc.account, amount FROM acc JOIN pay ON pay.account = acc.account"
+        assert set(narrowed_to_key(joined, {"account": 1}, con)) == {
+            ("acc", frozenset({"account"})), ("pay", frozenset({"account"})),
+        }  # fmt: skip
+        with pytest.raises(Refused, match="EXCEPT"):
+            narrowed_to_key("SELECT account FROM acc EXCEPT SELECT account FROM pay", {"account": 1}, con)

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from lineage import rescore, sandbox, sources
+from lineage import rescore, sandbox, sources, subject_sandbox
 from lineage.recording import Recording, recording
 from lineage.sources import ROWID, SourceRows
 from lineage.trace import Trace, trace
@@ -153,7 +153,7 @@ def known(story: Story, account: int) -> Iterator[tuple[Recording, SourceRows, d
 
 
 def computed(recorded: Recording, tables: dict[str, pa.Table]) -> dict[str, Any]:
-    with sandbox.of_rows(recorded.models, tables, "BIGINT") as box:
+    with subject_sandbox.of_rows(recorded.models, tables, "BIGINT") as box:
         return next(iter(rescore.rows_of(box, recorded.target.relation)), {})
 
 
@@ -328,3 +328,29 @@ def test_the_command_line_prints_what_a_program_needs(story: Story, account: int
     assert all(s.keys() == {"table", "rowids", "rows"} for f in found["features"] for s in f["sources"])
     total = found["base"] + sum(f["contribution"] or 0.0 for f in found["features"])
     assert total == pytest.approx(found["score"]["log_odds"], abs=1e-9)
+
+
+def test_own_rows_and_the_lake_give_the_same_rows_behind_every_feature(story: Story, account: int) -> None:
+    application = story.ids(FIRST, "application", 1)[0]
+    for kind, subject in (("account", account), ("application", application)):
+        recorded = recording(story.settings, story.engine, FIRST, kind)
+        with story.lake_on(FIRST) as con:
+            own = sources.own_rows(con, recorded, subject)
+            from_lake = sources.rows_by_feature(con, recorded, subject, recorded.features)
+            assert sources.rows_behind(con, recorded, subject, own) == sources.rows_behind(con, recorded, subject)
+        # A lake that cannot be asked shows that the subject's own rows were enough.
+        assert sources.rows_by_feature(con, recorded, subject, recorded.features, own) == from_lake
+
+
+def test_one_subject_after_another_is_computed_as_if_it_were_the_first(story: Story) -> None:
+    recorded = recording(story.settings, story.engine, FIRST, "account")
+    with story.lake_on(FIRST) as con:
+        given = {i: sources.own_rows(con, recorded, i).everything() for i in story.ids(FIRST, "account", 4)}
+    first = {i: computed(recorded, rows) for i, rows in given.items()}
+    assert [again["account_id"] for again in first.values()] == list(given), "nothing of the one before is left"
+    with pytest.raises(ZeroDivisionError), subject_sandbox.of_rows(recorded.models, {}, "BIGINT"):
+        raise ZeroDivisionError  # what fails inside takes its catalog with it
+    assert {i: computed(recorded, rows) for i, rows in reversed(given.items())} == first
+    with sandbox.of_raw(given[next(iter(given))], "BIGINT") as con:
+        sandbox.build(con, recorded.models)
+        assert rescore.rows_of(con, recorded.target.relation) == [first[next(iter(given))]]

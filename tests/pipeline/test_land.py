@@ -255,6 +255,25 @@ def test_gates_find_volume_nulls_and_unknown_accounts(lender: Lender) -> None:
     assert lender.count() == 8 * 40, "nothing of the rejected landings stays"
 
 
+RECEIPTS = "no,acct,due,paid,amount\n"
+
+
+def test_a_payment_keeps_its_account_and_due_date_in_every_version(lender: Lender) -> None:
+    day = DAY - timedelta(days=1)
+    for at, receipts in ((day, "R1,H001,2026-03-08,,0.00\n"), (DAY, "R1,H001,2026-03-08,2026-03-09,5.00\n")):
+        write_statements(lender.extracts, at, book(at))
+        (lender.extracts / at.isoformat() / "receipts.csv").write_text(RECEIPTS + receipts)
+        lender.land(at)
+        lender.gate(at)
+    for moved in ("R1,H002,2026-03-08,2026-03-09,5.00\n", "R1,H001,2026-03-07,2026-03-09,5.00\n"):
+        (lender.extracts / DAY.isoformat() / "receipts.csv").write_text(RECEIPTS + moved)
+        lender.land()
+        with pytest.raises(
+            GateFailed, match=r"\[fixed\].*1 known records with another account_id or due_date, first R1"
+        ):
+            lender.gate()
+
+
 def test_yesterdays_file_sent_again(lender: Lender) -> None:
     day = DAY - timedelta(days=1)
     path = write_statements(lender.extracts, day, book(day))

@@ -1,5 +1,5 @@
--- The latest version of each payment known on the as-of date. The due date is part of what names a payment here:
--- it never changes for an obligation, and it lets a month be read without the whole ledger.
+-- The latest version of each payment known on the as-of date. Account and due date are part of what names a payment
+-- here: no version changes them (a gate holds that), and so an account or a month is read without the whole ledger.
 select
     payment_id,
     account_id,
@@ -22,7 +22,7 @@ from (
         method,
         returned,
         load_date,
-        {{ version_rank(['payment_id', 'due_date']) }} as version_rank
+        {{ version_rank(['payment_id', 'account_id', 'due_date']) }} as version_rank
     from {{ source('raw', 'payments_ledger') }}
     where {{ known_by_as_of('coalesce(paid_on, due_date)') }}
 ) as versions
