@@ -19,7 +19,7 @@ import pyarrow as pa
 from pipeline import archive, lake
 from pipeline import booster as native
 from pipeline.config import Settings
-from pipeline.errors import NotFound
+from pipeline.errors import ConfigError, NotFound
 from pipeline.features import FeatureSpec
 from pipeline.monitoring.bins import CATEGORY, BinCounts, FeatureBins, count_bins, read_bins, restored, stored
 from pipeline.monitoring.segments import SCORE, segments_of, states
@@ -61,8 +61,10 @@ def ensure(
 ) -> Baseline:
     """The version's baseline, frozen now if it is not there yet.
 
-    con: the lease holder's connection. Raises NotFound when the training set cannot be read any more.
+    con: the lease holder's connection. Raises NotFound when the training set cannot be read any more, and
+    as ``require_tables`` does.
     """
+    require_tables(con)
     found = read(con, registry, version)
     return found or freeze(con, settings, registry, portfolio, spec, version)
 
@@ -156,6 +158,20 @@ def replace(con: duckdb.DuckDBPyConnection, tables: Sequence[tuple[str, pa.Table
     except BaseException:
         con.execute("ROLLBACK")
         raise
+
+
+def require_tables(con: duckdb.DuckDBPyConnection) -> None:
+    """Raise ConfigError for a home whose lake was made before drift was kept."""
+    row = con.execute(
+        "SELECT count(*) FROM information_schema.tables WHERE table_catalog = ? AND table_schema = 'drift' "
+        "AND table_name = 'statistics'",
+        [lake.ALIAS],
+    ).fetchone()
+    if not row or not row[0]:
+        raise ConfigError(
+            "this home's lake has no tables for drift: it was made before there were any",
+            "run `scoretrace init --portfolio PORTFOLIO` again; it adds what is missing and changes nothing else",
+        )
 
 
 def importance_of(registry: Registry, version: ModelVersion) -> dict[str, int]:

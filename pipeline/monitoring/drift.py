@@ -16,10 +16,9 @@ import pyarrow.compute as pc
 from numpy.typing import ArrayLike
 
 from pipeline import lake
-from pipeline.errors import ConfigError
 from pipeline.ledger import Publication
 from pipeline.monitoring import panel
-from pipeline.monitoring.baselines import Baseline, replace
+from pipeline.monitoring.baselines import Baseline, replace, require_tables
 from pipeline.monitoring.bins import BinCounts, count_bins, restored, stored
 from pipeline.monitoring.policy import DriftPolicy
 from pipeline.monitoring.segments import night_rows, segments_of
@@ -168,8 +167,8 @@ def history(
         wanted.append(f"model_version = {int(version)}")
     elif own_version:
         wanted.append("model_version = scored_by")
-    query = f"""SELECT as_of_date, model_name, model_version, scored_by, dimension, segment, feature, importance, against,
-            psi, psi_without_missing, critical, p_value, band, significant, n, bins, floored, missing_rate,
+    query = f"""SELECT as_of_date, model_name, model_version, scored_by, dimension, segment, feature, importance,
+            against, psi, psi_without_missing, critical, p_value, band, significant, n, bins, floored, missing_rate,
             new_category_rate, wasserstein, jensen_shannon, launch_psi, launch_p_value
         FROM {_table("segment_statistics" if dimension else "statistics")} WHERE {" AND ".join(wanted)}
         ORDER BY as_of_date, model_name, psi DESC NULLS LAST, feature, segment"""
@@ -179,20 +178,6 @@ def history(
         require_tables(con)
         raise
     return tuple(Drift(*row) for row in rows)
-
-
-def require_tables(con: duckdb.DuckDBPyConnection) -> None:
-    """Raise ConfigError for a home whose lake was made before drift was kept."""
-    row = con.execute(
-        "SELECT count(*) FROM information_schema.tables WHERE table_catalog = ? AND table_schema = 'drift' "
-        "AND table_name = 'statistics'",
-        [lake.ALIAS],
-    ).fetchone()
-    if not row or not row[0]:
-        raise ConfigError(
-            "this home's lake has no tables for drift: it was made before there were any",
-            "run `scoretrace init --portfolio PORTFOLIO` again; it adds what is missing and changes nothing else",
-        )
 
 
 def _statistics(

@@ -78,7 +78,7 @@ def watch(night: Night, *, baseline_version: Mapping[str, int] | None = None) ->
     baseline_version: model → another version whose baseline to compare with as well. A model whose training set cannot
     be read any more has no baseline; the night says so and goes on. Returns what is said of it in the ledger.
     """
-    drift.require_tables(night.con)
+    baselines.require_tables(night.con)
     watched, without = [], []
     for scored in night.publication.models:
         spec = night.portfolio.model(scored.name)
@@ -157,6 +157,7 @@ def _judge(night: Night) -> list[str]:
     )
     for scored in night.publication.models:
         findings += _drift_findings(night, night.portfolio.model(scored.name), as_of)
+    # Matured outcomes add what they find here, and their kinds (PERFORMANCE, CALIBRATION) to those covered.
     return alerts.judge(
         night.engine, findings, as_of, run_id=night.publication.run_id, actor=night.actor, covered=ALL_KINDS,
         explain=night.explain,

@@ -246,4 +246,4 @@ def test_a_home_from_before_says_what_to_do(book: Book) -> None:
     with book.writer() as con:
         con.execute("DROP TABLE lake.drift.statistics")
     with closing(lake.connect(book.settings)) as con, pytest.raises(ConfigError, match="made before"):
-        drift.require_tables(con)
+        drift.history(con, NIGHT, NIGHT)
