@@ -14,6 +14,7 @@ import typer
 from app.cli_audit import audit
 from app.cli_drift import alerts, watch
 from app.cli_explain import explain
+from app.cli_outcomes import outcomes
 from app.cli_promotions import promotions
 from app.cli_users import users
 from app.console import Day, JsonFlag, actor, out, plain, print_json, print_table, progress, say_error
@@ -29,6 +30,7 @@ cli = typer.Typer(
 )
 cli.add_typer(explain)
 cli.add_typer(watch)
+cli.add_typer(outcomes)
 cli.add_typer(audit, name="audit")
 cli.add_typer(alerts, name="alerts")
 cli.add_typer(promotions, name="promotions")
@@ -64,7 +66,7 @@ def init(
     from pipeline.portfolio import resolve
 
     settings = Settings.load()
-    made = home.init(settings, resolve(portfolio), actor=actor())
+    made = home.init(settings, resolve(portfolio), actor=actor().name)
     out.print(f"{settings.home} is a home for {made.title} ({made.name}): {', '.join(m.name for m in made.models)}")
 
 
@@ -106,7 +108,7 @@ def land(
     settings = Settings.load()
     portfolio, engine = open_home(settings)
     with (
-        writer_lease(settings, engine, f"land --load-date {load_date.date()} by {actor()}"),
+        writer_lease(settings, engine, f"land --load-date {load_date.date()} by {actor().name}"),
         lake.stopping(lake.connect(settings, read_only=False)) as con,
     ):
         loads = land_extracts(con, portfolio, load_date.date(), extracts or settings.extracts_dir, progress)

@@ -10,6 +10,7 @@ import typer
 
 from app.console import JsonFlag, actor, out, plain, print_json, print_table
 from pipeline.config import Settings
+from pipeline.governance.access import require
 
 audit = typer.Typer(no_args_is_help=True, help="The append-only record of who did what: verify it, search it, keep it.")
 
@@ -35,6 +36,7 @@ def verify(
     from pipeline.governance import audit as log
     from pipeline.governance import checkpoints
 
+    require(actor(), "audit.verify")
     settings = Settings.load()
     engine = ledger.open_ledger(settings)
     path = against or checkpoints.newest(settings)
@@ -74,6 +76,7 @@ def search(
     from pipeline import ledger
     from pipeline.governance import audit as log
 
+    require(actor(), "audit.read")
     engine = ledger.open_ledger(Settings.load())
     found = log.records(
         engine, actor=who, action=action, subject=about, since=_start(since), until=_end(until), limit=limit,
@@ -101,16 +104,12 @@ def export(
 ) -> None:
     """Write records to a file, and beside it where the log ended then and the file's SHA-256."""
     from pipeline import ledger
-    from pipeline.governance import audit as log
     from pipeline.governance.export import export as write
 
     engine = ledger.open_ledger(Settings.load())
     facts = write(
-        engine, out_file, form=form, actor=who, action=action, subject=about, since=_start(since), until=_end(until)
-    )
-    log.append(
-        engine, actor=actor(), action="audit.exported", subject=f"export:{out_file.name}",
-        detail={name: facts[name] for name in ("records", "seq", "file_sha256")},
+        engine, out_file, by=actor(), form=form, actor=who, action=action, subject=about, since=_start(since),
+        until=_end(until),
     )  # fmt: skip
     if as_json:
         print_json(facts)

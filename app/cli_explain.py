@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.console import Day, JsonFlag, out, plain, print_json, print_table
+from app.console import Day, JsonFlag, actor, out, plain, print_json, print_table
 from pipeline.config import Settings
 from pipeline.errors import ConfigError
+from pipeline.governance.access import require
 
 if TYPE_CHECKING:
     from lineage.changes import Why
@@ -31,19 +32,28 @@ def trace(
     subject: Subject,
     as_of: Day,
     feature: Annotated[list[str] | None, typer.Option(help="Only this feature, with its rows; repeatable.")] = None,
+    personal_data: Annotated[bool, typer.Option(help="Show personal data in clear; that is recorded.")] = False,
     kind: Kind = None,
     run: RunId = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Why this score: its run, model, contributions, features and source rows, and the proof that they give it."""
+    from lineage.personal_data import masked, personal_names, record_read
     from lineage.trace import trace as trace_score
     from pipeline.home import open_home
 
+    who = actor()
+    if personal_data:
+        require(who, "personal_data.read")
     settings = Settings.load()
     portfolio, engine = open_home(settings)
     found = trace_score(
-        settings, engine, portfolio, subject, as_of.date(), kind=kind, features=feature or (), run_id=run
+        settings, engine, portfolio, subject, as_of.date(), actor=who, kind=kind, features=feature or (), run_id=run
     )
+    if not personal_data:
+        found = masked(found)
+    elif names := personal_names(found):
+        record_read(engine, who, found, names)
     if as_json:
         print_json(found.as_dict())
     else:
@@ -74,7 +84,7 @@ def replay(
     settings = Settings.load()
     portfolio, engine = open_home(settings)
     if subject is not None:
-        one = replay_subject(settings, engine, portfolio, subject, as_of.date(), kind=kind, run_id=run)
+        one = replay_subject(settings, engine, portfolio, subject, as_of.date(), actor=actor(), kind=kind, run_id=run)
         if as_json:
             print_json(one.as_dict())
         else:
@@ -91,7 +101,7 @@ def replay(
         return
     publication = published(engine, as_of.date(), run)
     subjects = [m.subject for m in publication.models if kind in (None, m.subject)]
-    nights = [replay_night(settings, engine, as_of.date(), s, run_id=run) for s in subjects]
+    nights = [replay_night(settings, engine, as_of.date(), s, actor=actor(), run_id=run) for s in subjects]
     if as_json:
         print_json([n.as_dict() for n in nights])
     else:
@@ -113,7 +123,7 @@ def replay_model(
 
     settings = Settings.load()
     open_home(settings)
-    found = train_again(settings, name, version)
+    found = train_again(settings, name, version, actor=actor())
     if as_json:
         print_json(found.as_dict())
     else:
@@ -143,7 +153,7 @@ def why(
 
     settings = Settings.load()
     portfolio, engine = open_home(settings)
-    found = explain_change(settings, engine, portfolio, subject, start.date(), end.date(), kind=kind)
+    found = explain_change(settings, engine, portfolio, subject, start.date(), end.date(), actor=actor(), kind=kind)
     if as_json:
         print_json(found.as_dict())
     else:
@@ -167,8 +177,8 @@ def evidence(
 
     settings = Settings.load()
     portfolio, engine = open_home(settings)
-    found = trace_score(settings, engine, portfolio, subject, as_of.date(), kind=kind, run_id=run)
-    pack = write_pack(settings, engine, portfolio, found, out_file, personal_data=personal_data)
+    found = trace_score(settings, engine, portfolio, subject, as_of.date(), actor=actor(), kind=kind, run_id=run)
+    pack = write_pack(settings, engine, portfolio, found, out_file, actor=actor(), personal_data=personal_data)
     if as_json:
         print_json(vars(pack))
         return

@@ -6,12 +6,15 @@ import getpass
 import json
 import sys
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
+
+from pipeline.governance import access
+from pipeline.governance.access import Actor
 
 out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 240)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -20,9 +23,9 @@ JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of te
 Day = Annotated[datetime, typer.Option(formats=["%Y-%m-%d"])]
 
 
-def actor() -> str:
-    """Who runs the command."""
-    return getpass.getuser()
+def actor() -> Actor:
+    """Who runs the command, on files that are theirs to read and write."""
+    return access.owner(getpass.getuser(), datetime.now(UTC))
 
 
 def progress(line: str) -> None:

@@ -13,6 +13,7 @@ from lineage.events import EventListener
 from pipeline import home, lake, synth
 from pipeline.config import Settings
 from pipeline.errors import ModelRefused
+from pipeline.governance.access import Actor
 from pipeline.governance.approvals import Approvals
 from pipeline.land import land
 from pipeline.lease import writer_lease
@@ -25,10 +26,10 @@ from pipeline.transform import Warehouse
 MONTHS, NIGHTS, LAST_NIGHT = 30, 7, date(2026, 3, 14)
 
 
-def run_demo(settings: Settings, accounts: int, *, actor: str, progress: Callable[[str], None]) -> None:
+def run_demo(settings: Settings, accounts: int, *, actor: Actor, progress: Callable[[str], None]) -> None:
     """Make the lender, land its history, train and promote its models, run seven nights. Safe to run again."""
     started = monotonic()
-    portfolio = home.init(settings, resolve("cascade"), actor=actor)
+    portfolio = home.init(settings, resolve("cascade"), actor=actor.name)
     _, engine = home.open_home(settings)
     if not (settings.extracts_dir / "history").is_dir():
         progress(f"generating {accounts:,} accounts, {MONTHS} months and {NIGHTS} nights")
@@ -42,7 +43,10 @@ def run_demo(settings: Settings, accounts: int, *, actor: str, progress: Callabl
         )
     nights = [LAST_NIGHT - timedelta(days=NIGHTS - 1 - i) for i in range(NIGHTS)]
     eve = nights[0] - timedelta(days=1)
-    with writer_lease(settings, engine, f"demo by {actor}"), closing(lake.connect(settings, read_only=False)) as con:
+    with (
+        writer_lease(settings, engine, f"demo by {actor.name}"),
+        closing(lake.connect(settings, read_only=False)) as con,
+    ):
         progress("landing the history")
         land(con, portfolio, eve, settings.extracts_dir / "history", lambda s: progress(f"      {s}"))
     warehouse = Warehouse(settings, portfolio)

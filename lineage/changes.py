@@ -35,6 +35,8 @@ from pipeline import booster as native
 from pipeline.config import Settings
 from pipeline.contracts import CONTRACTS
 from pipeline.errors import NotFound
+from pipeline.governance import guard
+from pipeline.governance.access import Actor
 from pipeline.portfolio import Portfolio
 
 PARTS = ("time", "restated", "went", "came", "definition", "model")
@@ -124,12 +126,14 @@ def why(
     start: date,
     end: date,
     *,
+    actor: Actor,
     kind: str | None = None,
 ) -> Why:
     """Split the change of a subject's score between two published nights.
 
     Raises NotFound when the subject has no score on one of them, or a night cannot be computed again.
     """
+    guard.require(engine, actor, "trace.read", f"subject:{subject}")
     if start >= end:
         raise NotFound(f"{start} is not before {end}", "give the earlier night as --from and the later as --to")
     with (

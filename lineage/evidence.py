@@ -29,17 +29,17 @@ import pyarrow.parquet as pq
 from sqlalchemy import Engine
 
 from lineage import evidence_report, rescore
-from lineage.columns import cached_column_lineage
-from lineage.recording import Recording, meta_of
+from lineage.personal_data import MASK, masked_row, personal_names, shown
 from lineage.trace import Trace
 from pipeline import archive, ledger
 from pipeline import booster as native
 from pipeline.config import Settings
 from pipeline.contracts import CONTRACTS, LANDING_COLUMNS
 from pipeline.errors import ConfigError
+from pipeline.governance import audit, guard
+from pipeline.governance.access import Actor
 from pipeline.portfolio import Portfolio
 
-MASK = "•••"
 _VERIFIER = Path(__file__).parent / "evidence_pack" / "verify.py"
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # a zip has no time of its own: the same facts are the same bytes
 
@@ -61,18 +61,24 @@ def write_pack(
     found: Trace,
     out: Path,
     *,
+    actor: Actor,
     personal_data: bool = False,
     packed_at: datetime | None = None,
 ) -> Pack:
-    """Write the pack of a traced score (all its features). The file appears whole or not at all.
+    """Write the pack of a traced score (all its features) and record who took it.
+
+    The file appears whole or not at all.
 
     personal_data: leave columns that the contracts or features call personal data, and features that are made of
     such columns, readable; masked otherwise.
-    Raises ConfigError when the file cannot be written, or is there already.
+    Raises AccessDenied, or ConfigError when the file cannot be written, or is there already.
     """
+    subject = f"{found.recorded.subject}:{found.subject_id}"
+    for action in ("evidence.export", *(["personal_data.read"] if personal_data else [])):
+        guard.require(engine, actor, action, subject)
     if out.exists():
         raise ConfigError(f"{out} is there already", "choose another --out; a pack is never overwritten")
-    masked = () if personal_data else _personal(found)
+    masked = () if personal_data else personal_names(found)
     files = _files(settings, engine, portfolio, found, frozenset(masked), packed_at or datetime.now(UTC))
     listed = {name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())}
     manifest = json.dumps({"pack": "scoretrace evidence 1", "files": listed}, indent=1).encode()
@@ -89,6 +95,11 @@ def write_pack(
         raise ConfigError(
             f"{out} cannot be written: {error.strerror}", "give --out a file in a folder that exists"
         ) from error
+    detail = {"as_of": found.recorded.as_of.isoformat(), "run": found.recorded.run.run_id, "manifest_sha256": sha256}
+    audit.append(
+        engine, actor=actor.name, action="evidence.exported", subject=subject,
+        detail=detail | {"file": out.name, "masked": list(masked), "personal_data": personal_data},
+    )  # fmt: skip
     return Pack(out, len(files), sha256, masked)
 
 
@@ -115,9 +126,9 @@ def _files(
     for name, sha256 in recorded.run.environment.get("portfolio_files", {}).items():
         files[f"portfolio/{name}"] = archive.read(settings, sha256)
     for table, rows in _rows(found).items():
-        shown = [_masked_row(table, row, masked) for row in rows]
-        files[f"rows/{table}.csv"] = _csv(shown)
-        files[f"rows/{table}.parquet"] = _parquet(shown)
+        told = [masked_row(table, row, masked) for row in rows]
+        files[f"rows/{table}.csv"] = _csv(told)
+        files[f"rows/{table}.parquet"] = _parquet(told)
     return files
 
 
@@ -125,18 +136,14 @@ def _facts(portfolio: Portfolio, found: Trace, masked: frozenset[str], packed_at
     """The trace, with what the verifier needs beside it. Rows are in rows/, so features name them by row id."""
     facts = found.as_dict()
     values = {f.name: f.value for f in found.features}
-
-    def shown(name: str, value: Any) -> Any:
-        return MASK if name in masked and value is not None else value
-
-    hidden = {name: shown(name, value) for name, value in values.items()}
+    hidden = {name: shown(name, value, masked) for name, value in values.items()}
     for feature in facts["features"]:
         feature["value"] = hidden[feature["name"]]
         for source in feature["sources"]:
             del source["rows"]
     del facts["proof"]["seconds"]  # how long it took is no fact of the score: two packs of one score are the same
     facts["proof"]["differences"] = [
-        {"name": d.name, "stored": shown(d.name, d.stored), "replayed": shown(d.name, d.replayed)}
+        {"name": d.name, "stored": shown(d.name, d.stored, masked), "replayed": shown(d.name, d.replayed, masked)}
         for d in found.proof.differences
     ]
     booster = rescore.recorded_booster(found.recorded.settings, found.recorded.scored)
@@ -177,41 +184,6 @@ def _record(engine: Engine, found: Trace) -> dict[str, Any]:
         "dbt": [vars(r) for r in ledger.dbt_results(engine, run.run_id)],
         "promotion": vars(found.promotion) if found.promotion else None,
     }
-
-
-def _personal(found: Trace) -> tuple[str, ...]:
-    """Names of the columns and features among the pack's values that are personal data."""
-    made = personal_features(found.recorded)
-    features = {f.name for f in found.features if f.name in made and f.value is not None}
-    columns = {
-        column.name
-        for table, rows in _rows(found).items()
-        for column in CONTRACTS[table].columns
-        if column.pii and any(row.get(column.name) is not None for row in rows)
-    }
-    return tuple(sorted(features | columns))
-
-
-def personal_features(recorded: Recording) -> frozenset[str]:
-    """Features that are declared personal data, or are made of a column that a contract or a feature declares so.
-
-    What is made of it gives it away: an amount and its ratio to the income give the income.
-    """
-    schema = {f"raw.{t}": {c.name: "" for c in (*k.columns, *LANDING_COLUMNS)} for t, k in CONTRACTS.items()}
-    personal = {(f"raw.{t}", c.name) for t, k in CONTRACTS.items() for c in k.columns if c.pii}
-    for model in recorded.models:
-        table = model.relation.replace('"', "").removeprefix("lake.")
-        lineage = cached_column_lineage(recorded.settings, model.sql, schema)
-        schema[table] = dict.fromkeys(lineage.columns, "")
-        declared = {name for name, column in model.columns.items() if meta_of(column).get("pii")}
-        made = {n for n, inputs in lineage.columns.items() if any((i.table, i.column) in personal for i in inputs)}
-        personal |= {(table, name) for name in declared | made}
-    return frozenset(name for name in recorded.features if (table, name) in personal)
-
-
-def _masked_row(table: str, row: Mapping[str, Any], masked: frozenset[str]) -> dict[str, Any]:
-    personal = {c.name for c in CONTRACTS[table].columns if c.pii} & masked
-    return {k: MASK if k in personal and v is not None else v for k, v in row.items()}
 
 
 def _rows(found: Trace) -> dict[str, list[dict[str, Any]]]:

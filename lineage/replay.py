@@ -27,6 +27,8 @@ from lineage.rescore import SCORE_COLUMNS, Difference
 from lineage.subjects import lake_of, resolved
 from pipeline import booster as native
 from pipeline.config import Settings
+from pipeline.governance import guard
+from pipeline.governance.access import Actor
 from pipeline.portfolio import Portfolio
 from pipeline.score import BATCH_ROWS, grades, score_points
 from pipeline.sql import ident, literal
@@ -110,6 +112,7 @@ def replay(
     subject: str,
     as_of: date,
     *,
+    actor: Actor,
     kind: str | None = None,
     run_id: str | None = None,
     con: duckdb.DuckDBPyConnection | None = None,
@@ -119,6 +122,7 @@ def replay(
     The rows are those that name the subject. Only if the values do not come out so are the rows asked of lineage, which
     also finds rows of others: what differs then does not differ for want of rows.
     """
+    guard.require(engine, actor, "trace.read", f"subject:{subject}")
     with resolved(settings, engine, portfolio, subject, as_of, kind, run_id, con) as (recorded, id_, at):
         started = time.perf_counter()
         rows = sources.own_rows(at, recorded, id_)
@@ -150,9 +154,10 @@ def _compared(
 
 
 def replay_night(
-    settings: Settings, engine: Engine, as_of: date, subject: str, *, run_id: str | None = None
+    settings: Settings, engine: Engine, as_of: date, subject: str, *, actor: Actor, run_id: str | None = None
 ) -> NightReplay:
     """Compute every subject of a published night again, in one pass over the raw rows at the night's snapshot."""
+    guard.require(engine, actor, "trace.read", f"night:{as_of}")
     recorded = recording(settings, engine, as_of, subject, run_id=run_id)
     booster = rescore.recorded_booster(settings, recorded.scored)
     snapshot = recorded.publication.snapshot_id

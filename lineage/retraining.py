@@ -14,6 +14,7 @@ from pipeline import archive, lake
 from pipeline.config import Settings
 from pipeline.errors import NotFound
 from pipeline.features import FeatureSpec
+from pipeline.governance.access import Actor, require
 from pipeline.portfolio import Label, ModelSpec
 from pipeline.registry import ModelVersion, Registry, text_digest
 from pipeline.train import RECIPE, fit
@@ -51,11 +52,12 @@ class ModelReplay:
         }
 
 
-def replay_model(settings: Settings, name: str, number: int) -> ModelReplay:
+def replay_model(settings: Settings, name: str, number: int, *, actor: Actor) -> ModelReplay:
     """Train a registered version again from its recipe and compare the digests.
 
     Raises NotFound for an unknown version, one registered without a recipe, or a snapshot that was expired.
     """
+    require(actor, "trace.read")
     version = Registry(settings).get(name, number)
     sha256 = version.tags.get(RECIPE)
     if not sha256:

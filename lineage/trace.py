@@ -27,6 +27,8 @@ from lineage.subjects import resolved
 from pipeline import control, ledger
 from pipeline.config import Settings
 from pipeline.errors import NotFound
+from pipeline.governance import guard
+from pipeline.governance.access import Actor
 from pipeline.governance.promotion_log import LetScore
 from pipeline.portfolio import Portfolio
 
@@ -182,6 +184,7 @@ def trace(
     subject: str,
     as_of: date,
     *,
+    actor: Actor,
     kind: str | None = None,
     features: Sequence[str] = (),
     run_id: str | None = None,
@@ -191,8 +194,10 @@ def trace(
 
     subject: an id as text. kind: account or application, where an id is both. features: only these; all by default.
     run_id: an earlier run of the date. con: an open lake at that publication's snapshot (opening one takes half a
-    second). Raises NotFound for a night, a subject, a feature or a snapshot that is not there, saying which.
+    second). Raises AccessDenied, and NotFound for a night, a subject, a feature or a snapshot that is not there, saying
+    which.
     """
+    guard.require(engine, actor, "trace.read", f"subject:{subject}")
     with resolved(settings, engine, portfolio, subject, as_of, kind, run_id, con) as (recorded, id_, at):
         return _trace(engine, recorded, portfolio, id_, tuple(features), at)
 

@@ -22,7 +22,8 @@ from pipeline.config import Settings
 from pipeline.dag import Graph, Listener, Task, TaskResult
 from pipeline.errors import NotFound
 from pipeline.features import feature_contract
-from pipeline.governance import checkpoints
+from pipeline.governance import checkpoints, guard
+from pipeline.governance.access import Actor
 from pipeline.land import land
 from pipeline.lease import writer_lease
 from pipeline.monitoring import metrics, monitor
@@ -87,7 +88,7 @@ def run_night(
     engine: Engine,
     as_of: date,
     *,
-    actor: str,
+    actor: Actor,
     extracts: Path | None = None,
     progress: Progress = lambda _: None,
     listeners: Sequence[Listener] = (),
@@ -98,21 +99,22 @@ def run_night(
 
     explain: for a run's id, what looks for the causes of its alerts; lineage hands it in from above.
     """
+    guard.require(engine, actor, "run.night", f"night:{as_of}")
     run_id = ""
     try:
-        with run_of(settings, portfolio, engine, as_of, "nightly", actor, progress, warehouse) as work:
+        with run_of(settings, portfolio, engine, as_of, "nightly", actor.name, progress, warehouse) as work:
             run_id, work.extracts, work.explain = work.ledger.run_id, extracts, explain
             results = dag.run(NIGHT, work, work.ledger, snapshot=work.snapshot, progress=progress, listeners=listeners)
     except Exception:
         if run_id:
-            told = monitor.failed(engine, portfolio, run_id, as_of, actor, explain(run_id) if explain else None)
+            told = monitor.failed(engine, portfolio, run_id, as_of, actor.name, explain(run_id) if explain else None)
             for line in told:
                 progress(f"▲ {line}")
         raise
     finally:
         if run_id:
             metrics.after_run(settings, engine, run_id)
-    checkpoints.after_night(settings, engine, actor=actor, progress=progress)
+    checkpoints.after_night(settings, engine, actor=actor.name, progress=progress)
     published = results["publish"].detail
     return NightReport(
         work.ledger.run_id, as_of, published["accounts"], published["applications"], published["content_sha256"],
@@ -126,7 +128,7 @@ def run_monitor(
     engine: Engine,
     as_of: date,
     *,
-    actor: str,
+    actor: Actor,
     baseline_version: dict[str, int] | None = None,
     progress: Progress = lambda _: None,
     explain: Callable[[str], Explain] | None = None,
@@ -136,7 +138,8 @@ def run_monitor(
     baseline_version: model → another version whose baseline to compare with as well. Raises NotFound for a night that
     was never published, or a version without a baseline.
     """
-    with run_of(settings, portfolio, engine, as_of, "monitor", actor, progress) as work:
+    guard.require(engine, actor, "run.night", f"night:{as_of}")
+    with run_of(settings, portfolio, engine, as_of, "monitor", actor.name, progress) as work:
         work.baseline_version, work.explain = baseline_version or {}, explain
         results = dag.run(MONITOR, work, work.ledger, snapshot=work.snapshot, progress=progress)
     return results["monitor"].detail

@@ -13,6 +13,8 @@ from pipeline.config import Settings
 from pipeline.dag import Graph, Listener, Task, TaskResult
 from pipeline.errors import TrainingRefused
 from pipeline.features import feature_contract
+from pipeline.governance import guard
+from pipeline.governance.access import Actor
 from pipeline.monitoring import baselines
 from pipeline.nightly import Work, build, decide_task, run_of
 from pipeline.portfolio import ModelSpec, Portfolio
@@ -27,13 +29,14 @@ def run_retrain(
     spec: ModelSpec,
     as_of: date,
     *,
-    actor: str,
+    actor: Actor,
     progress: Callable[[str], None] = lambda _: None,
     listeners: Sequence[Listener] = (),
     warehouse: Warehouse | None = None,
 ) -> TrainingOutcome:
     """Train a candidate with what was known at ``as_of``. That none is registered is an outcome, not an error."""
-    with run_of(settings, portfolio, engine, as_of, "retrain", actor, progress, warehouse) as work:
+    guard.require(engine, actor, "run.retrain", f"model:{spec.name}")
+    with run_of(settings, portfolio, engine, as_of, "retrain", actor.name, progress, warehouse) as work:
         work.spec = spec
         dag.run(RETRAIN, work, work.ledger, snapshot=work.snapshot, progress=progress, listeners=listeners)
         assert work.outcome is not None

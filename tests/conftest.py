@@ -72,7 +72,7 @@ def make_cascade(folder: Path) -> str:
     from pipeline.registry import Registry
     from pipeline.retrain import run_retrain
     from pipeline.transform import Warehouse
-    from tests.signing_off import sign_off
+    from tests.signing_off import at_the_home, sign_off
 
     shutil.copytree(SHIPPED_PORTFOLIOS / "cascade", folder / "portfolio")
     yml = folder / "portfolio" / "portfolio.yml"
@@ -86,11 +86,11 @@ def make_cascade(folder: Path) -> str:
         land(con, portfolio, EVE, settings.extracts_dir / "history")
     warehouse, registry = Warehouse(settings, portfolio), Registry(settings)
     for spec in portfolio.models:
-        outcome = run_retrain(settings, portfolio, engine, spec, EVE, actor="trainer", warehouse=warehouse)
+        outcome = run_retrain(settings, portfolio, engine, spec, EVE, actor=at_the_home("trainer"), warehouse=warehouse)
         assert outcome.version is not None, [vars(c) for c in outcome.checks]
         sign_off(settings, engine, registry, portfolio, spec.name, outcome.version.version)
     report = run_night(
-        settings, portfolio, engine, FIRST, actor="engineer", extracts=settings.extracts_dir, warehouse=warehouse
+        settings, portfolio, engine, FIRST, actor=at_the_home(), extracts=settings.extracts_dir, warehouse=warehouse
     )
     return report.content_sha256
 

@@ -8,7 +8,7 @@ from sqlalchemy import Engine, insert, select
 
 from pipeline import control
 from pipeline.config import Settings
-from pipeline.governance.access import Actor
+from pipeline.governance.access import Actor, owner
 from pipeline.governance.approvals import Approvals
 from pipeline.governance.promotion_state import Promotion
 from pipeline.portfolio import Portfolio
@@ -20,6 +20,11 @@ APPROVERS = ("ada approver", "ben approver", "cleo approver")
 def person(name: str, *roles: str, at: datetime | None = None) -> Actor:
     """Somebody who has just signed in."""
     return Actor(name, frozenset(roles), "password", at or datetime.now(UTC))
+
+
+def at_the_home(name: str = "engineer") -> Actor:
+    """Somebody at the command line of the home's own machine."""
+    return owner(name, datetime.now(UTC))
 
 
 def sign_off(

@@ -11,40 +11,42 @@ from datetime import datetime
 
 from pipeline.errors import AccessDenied
 
-# ● may. The service is the pipeline's own identity; no person is given it. An administrator of users neither
-# scores nor signs; who needs both holds two roles, and both are on record.
+# ● may. The service is the pipeline's own identity, the owner whoever runs a command on the home's own files, which
+# they can read anyway: no person is given these two. An administrator of users neither scores nor signs; who needs
+# both holds two roles, and both are on record.
 _TABLE = """
-                     | viewer | analyst | data_scientist | developer | approver | admin | service | what it is
-scores.read          | ●      | ●       | ●              | ●         | ●        | ●     |         | see the published book and single scores
-run.read             | ●      | ●       | ●              | ●         | ●        | ●     |         | see runs, gates, tests and times
-model.read           | ●      | ●       | ●              | ●         | ●        | ●     |         | see the inventory, versions and their cards
-promotion.read       | ●      | ●       | ●              | ●         | ●        | ●     |         | see requests, evidence and signatures
-drift.read           | ●      | ●       | ●              | ●         | ●        |       |         | see drift, outcomes and alerts
-trace.read           |        | ●       | ●              | ●         | ●        |       |         | take a score apart and replay it
-personal_data.read   |        | ●       |                |           |          |       |         | see columns of personal data in clear
-evidence.export      |        | ●       |                |           | ●        |       |         | take an evidence pack out of the house
-drift.acknowledge    |        | ●       | ●              |           |          |       |         | answer for an alert until a date
-inventory.edit       |        | ●       |                |           |          |       |         | keep a model's purpose, risk and owner
-run.night            |        |         |                | ●         |          |       | ●       | land, score and publish a night
-run.retrain          |        |         | ●              | ●         |          |       | ●       | train and register a candidate
-promotion.request    |        |         | ●              | ●         |          |       | ●       | ask that a version may score
-promotion.withdraw   |        |         | ●              | ●         |          |       |         | take such a request back
-promotion.review     |        | ●       |                |           | ●        |       |         | question a request and set conditions
-promotion.sign       |        |         |                |           | ●        |       |         | approve a version with a signature
-promotion.reject     |        |         |                |           | ●        |       |         | refuse a request
-promotion.rollback   |        |         |                | ●         | ●        |       |         | put a formerly approved version back, in need
-promotion.freeze     |        |         |                |           | ●        | ●     |         | stop and allow changes of models
-finding.raise        |        | ●       |                |           | ●        |       |         | open a finding with an owner and a date
-finding.answer       |        |         | ●              | ●         |          |       |         | say what was done about a finding
-finding.close        |        | ●       |                |           | ●        |       |         | accept the answer
-audit.read           |        | ●       |                |           | ●        | ●     |         | search the audit log
-audit.verify         |        | ●       |                |           | ●        | ●     | ●       | check the audit log's chain
-audit.export         |        | ●       |                |           |          | ●     |         | take the audit log out of the house
-user.manage          |        |         |                |           |          | ●     |         | add users, set roles and passwords, disable
-key.rotate           |        |         |                |           |          | ●     |         | make and retire signing keys
+                     | viewer | analyst | data_scientist | developer | approver | admin | service | owner | what it is
+scores.read          | ●      | ●       | ●              | ●         | ●        | ●     |         | ●     | see the published book and single scores
+run.read             | ●      | ●       | ●              | ●         | ●        | ●     |         | ●     | see runs, gates, tests and times
+model.read           | ●      | ●       | ●              | ●         | ●        | ●     |         | ●     | see the inventory, versions and their cards
+promotion.read       | ●      | ●       | ●              | ●         | ●        | ●     |         | ●     | see requests, evidence and signatures
+drift.read           | ●      | ●       | ●              | ●         | ●        |       |         | ●     | see drift, outcomes and alerts
+trace.read           |        | ●       | ●              | ●         | ●        |       |         | ●     | take a score apart and replay it
+personal_data.read   |        | ●       |                |           |          |       |         | ●     | see columns of personal data in clear
+evidence.export      |        | ●       |                |           | ●        |       |         | ●     | take an evidence pack out of the house
+drift.acknowledge    |        | ●       | ●              |           |          |       |         |       | answer for an alert until a date
+inventory.edit       |        | ●       |                |           |          |       |         |       | keep a model's purpose, risk and owner
+run.night            |        |         |                | ●         |          |       | ●       | ●     | land, score and publish a night
+run.retrain          |        |         | ●              | ●         |          |       | ●       | ●     | train and register a candidate
+promotion.request    |        |         | ●              | ●         |          |       | ●       |       | ask that a version may score
+promotion.withdraw   |        |         | ●              | ●         |          |       |         |       | take such a request back
+promotion.review     |        | ●       |                |           | ●        |       |         |       | question a request and set conditions
+promotion.sign       |        |         |                |           | ●        |       |         |       | approve a version with a signature
+promotion.reject     |        |         |                |           | ●        |       |         |       | refuse a request
+promotion.rollback   |        |         |                | ●         | ●        |       |         |       | put a formerly approved version back, in need
+promotion.freeze     |        |         |                |           | ●        | ●     |         |       | stop and allow changes of models
+finding.raise        |        | ●       |                |           | ●        |       |         |       | open a finding with an owner and a date
+finding.answer       |        |         | ●              | ●         |          |       |         |       | say what was done about a finding
+finding.close        |        | ●       |                |           | ●        |       |         |       | accept the answer
+audit.read           |        | ●       |                |           | ●        | ●     |         | ●     | search the audit log
+audit.verify         |        | ●       |                |           | ●        | ●     | ●       | ●     | check the audit log's chain
+audit.export         |        | ●       |                |           |          | ●     |         | ●     | take the audit log out of the house
+user.manage          |        |         |                |           |          | ●     |         |       | add users, set roles and passwords, disable
+key.rotate           |        |         |                |           |          | ●     |         | ●     | make and retire signing keys
 """  # noqa: E501 - a table is read by its columns
 
 SERVICE = "service"
+OWNER = "owner"
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ def _read(table: str) -> tuple[tuple[str, ...], dict[str, Rule]]:
 
 
 ROLES, RULES = _read(_TABLE)
-PERSONAL_ROLES = tuple(role for role in ROLES if role != SERVICE)  # what a person may hold
+PERSONAL_ROLES = tuple(role for role in ROLES if role not in (SERVICE, OWNER))  # what a person may hold
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,11 @@ def service(now: datetime) -> Actor:
     return Actor("pipeline", frozenset({SERVICE}), SERVICE, now)
 
 
+def owner(name: str, now: datetime) -> Actor:
+    """Whoever works on the home's own files from the command line, by the name that the machine knows them by."""
+    return Actor(name, frozenset({OWNER}), "home", now)
+
+
 def may(actor: Actor, action: str) -> bool:
     """Whether one of the actor's roles allows the action. Raises ValueError for an action that is not in the table."""
     if action not in RULES:
@@ -109,7 +116,7 @@ def require(actor: Actor, action: str) -> None:
         return
     rule = RULES[action]
     held = ", ".join(sorted(actor.roles)) or "no role"
-    people = [role for role in rule.roles if role != SERVICE]
+    people = [role for role in rule.roles if role in PERSONAL_ROLES]
     raise AccessDenied(
         f"{actor.name} ({held}) may not {rule.meaning}: {action} needs the role {' or '.join(rule.roles)}",
         f"ask somebody who is {' or '.join(people)}, or ask an administrator for the role "

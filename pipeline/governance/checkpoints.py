@@ -11,19 +11,21 @@ from sqlalchemy import Engine
 
 from pipeline.config import Settings
 from pipeline.errors import ConfigError, NotFound, ScoretraceError, SignatureRefused
-from pipeline.governance import audit, canonical_json, dsse, keys
+from pipeline.governance import audit, canonical_json, dsse, guard, keys
+from pipeline.governance.access import Actor
 from pipeline.governance.chain import GENESIS, Checkpoint
 from pipeline.governance.texts import shown
 
 PAYLOAD_TYPE = "application/vnd.scoretrace.audit-checkpoint+json"
 
 
-def write(settings: Settings, engine: Engine, out: Path, *, actor: str) -> Checkpoint:
+def write(settings: Settings, engine: Engine, out: Path, *, actor: Actor) -> Checkpoint:
     """Sign where the log ends now into a new file, and record that. The file is written whole or not at all.
 
     Raises ConfigError when the file is there already, cannot be written, or there is no usable signing key.
     """
-    return _write(settings, engine, audit.head(engine), out, actor)
+    guard.require(engine, actor, "audit.verify", "audit:log")
+    return _write(settings, engine, audit.head(engine), out, actor.name)
 
 
 def read(settings: Settings, path: Path) -> Checkpoint:
@@ -69,10 +71,11 @@ def after_night(settings: Settings, engine: Engine, *, actor: str, progress: Cal
         progress(f"checkpoint of the audit log at record {taken.seq}")
 
 
-def rotate_key(settings: Settings, engine: Engine, *, actor: str) -> tuple[str, str]:
+def rotate_key(settings: Settings, engine: Engine, *, actor: Actor) -> tuple[str, str]:
     """Replace the signing key and record it; returns the ids (old, new). Raises ConfigError without a usable key."""
+    guard.require(engine, actor, "key.rotate", "key:signing")
     old, new = keys.rotate(settings.keys_dir)
-    audit.append(engine, actor=actor, action="key.rotated", subject=f"key:{new}", detail={"replaces": old})
+    audit.append(engine, actor=actor.name, action="key.rotated", subject=f"key:{new}", detail={"replaces": old})
     return old, new
 
 

@@ -15,7 +15,8 @@ from typing import Any, TextIO
 from sqlalchemy import Engine
 
 from pipeline.errors import ConfigError
-from pipeline.governance import audit, canonical_json
+from pipeline.governance import audit, canonical_json, guard
+from pipeline.governance.access import Actor
 from pipeline.governance.chain import FIELDS, Record
 
 _OBEYED = ("=", "+", "-", "@", "\t", "\r")
@@ -25,6 +26,7 @@ def export(
     engine: Engine,
     out: Path,
     *,
+    by: Actor,
     form: str = "jsonl",
     actor: str | None = None,
     action: str | None = None,
@@ -32,7 +34,9 @@ def export(
     since: datetime | None = None,
     until: datetime | None = None,
 ) -> dict[str, Any]:
-    """Write the records to a new file, and beside it ``<name>.head.json``, which is also returned.
+    """Write the records to a new file and record who took them.
+
+    Beside it comes ``<name>.head.json``, which is also returned.
 
     That says where the whole log ended then (``seq``, ``sha256``, ``at``), how many ``records`` the file has and the
     file's own SHA-256 (``file_sha256``). A JSON line has a record's fields as they were hashed, the detail as text:
@@ -40,6 +44,7 @@ def export(
     for a formula gets an apostrophe before it. Raises ConfigError: unknown form, a file that is there or cannot be
     written.
     """
+    guard.require(engine, by, "audit.export", f"export:{out.name}")
     if form not in _FORMS:
         raise ConfigError(f"there is no export as {form!r}", f"choose one of {', '.join(_FORMS)}")
     facts_file = out.with_name(f"{out.name}.head.json")
@@ -64,6 +69,10 @@ def export(
     finally:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
+    audit.append(
+        engine, actor=by.name, action="audit.exported", subject=f"export:{out.name}",
+        detail={name: facts[name] for name in ("records", "seq", "file_sha256")},
+    )  # fmt: skip
     return facts
 
 

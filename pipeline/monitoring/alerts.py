@@ -12,7 +12,7 @@ from datetime import date, datetime
 from sqlalchemy import Connection, Engine
 
 from pipeline.errors import NotFound, RecordRefused
-from pipeline.governance import access, audit, texts
+from pipeline.governance import audit, guard, texts
 from pipeline.governance.access import Actor
 from pipeline.monitoring.alert_rules import Finding, steps
 from pipeline.monitoring.alert_state import ACKNOWLEDGED, RESOLVED, Alert, Cause, Event, fold
@@ -76,7 +76,7 @@ def acknowledge(engine: Engine, actor: Actor, id_: str, *, why: str, until: date
     Raises AccessDenied, NotFound for an alert that is not there or no longer stands, RecordRefused for a date that
     is past or a reason that says nothing.
     """
-    access.require(actor, "drift.acknowledge")
+    guard.require(engine, actor, "drift.acknowledge", f"alert:{id_}")
     if not why.strip():
         raise RecordRefused("an alert is not acknowledged without a reason", "say why with --reason")
     if until < today:

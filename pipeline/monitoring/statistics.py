@@ -77,6 +77,12 @@ def delong_interval(y: ArrayLike, score: ArrayLike, level: float = 0.95) -> Inte
     return Interval(float(areas[0]), max(0.0, float(areas[0]) - half), min(1.0, float(areas[0]) + half))
 
 
+def gini_interval(y: ArrayLike, score: ArrayLike, level: float = 0.95) -> Interval:
+    """Gini (accuracy ratio, Somers' D) = 2 · AUC − 1, with the limits of DeLong's interval under the same map."""
+    area = delong_interval(y, score, level)
+    return Interval(2 * area.estimate - 1, 2 * area.low - 1, 2 * area.high - 1)
+
+
 def delong_test(y: ArrayLike, first: ArrayLike, second: ArrayLike, level: float = 0.95) -> AucComparison:
     """DeLong's paired test of two scores on the same rows (sources as for ``delong_interval``).
 
@@ -144,13 +150,18 @@ def calibration(y: ArrayLike, log_odds: ArrayLike) -> Calibration:
         shift = float(np.log(observed / (1 - observed)) - z[0])
         return Calibration(float("nan"), shift, observed, expected)
     design = np.column_stack([np.ones_like(z), z])
-    beta = np.array([0.0, 1.0])
+    beta, taken, reach = np.array([0.0, 1.0]), np.zeros(2), 5.0
     for _ in range(50):
         p = _logistic(design @ beta)
         weight = np.maximum(p * (1 - p), 1e-12)
-        step = np.linalg.solve(design.T @ (design * weight[:, None]), design.T @ (outcome - p))
+        gradient = design.T @ (outcome - p)
+        # The last step went past the summit: without shorter ones, Newton can step to and fro for ever.
+        if gradient @ taken < 0:
+            reach /= 2
+        step = np.linalg.solve(design.T @ (design * weight[:, None]), gradient)
         # Perfectly separated classes have no finite slope; a bounded step ends at a large one instead of overflowing.
-        beta = beta + np.clip(step, -5.0, 5.0)
+        taken = step * min(1.0, reach / max(np.abs(step).max(), 1e-300))
+        beta = beta + taken
         if np.abs(step).max() < 1e-10:
             break
     return Calibration(float(beta[1]), float(beta[0]), observed, expected)

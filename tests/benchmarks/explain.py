@@ -16,6 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from pipeline.config import Settings, prepare_process
+from tests.signing_off import at_the_home
 
 LAST_NIGHT = date(2026, 3, 14)
 EARLY = 10  # nights after which the first questions are asked
@@ -56,7 +57,7 @@ def _bench(settings: Settings, arguments: argparse.Namespace) -> None:
     for spec in portfolio.models:
         if registry.has_production(spec.name):
             continue
-        outcome = run_retrain(settings, portfolio, engine, spec, eve, actor="bench", warehouse=warehouse)
+        outcome = run_retrain(settings, portfolio, engine, spec, eve, actor=at_the_home("bench"), warehouse=warehouse)
         assert outcome.version is not None, outcome
         sign_off(settings, engine, registry, portfolio, spec.name, outcome.version.version)
     early = 0.0
@@ -64,7 +65,13 @@ def _bench(settings: Settings, arguments: argparse.Namespace) -> None:
         if ledger.publication_for(engine, night) is not None:
             continue
         run_night(
-            settings, portfolio, engine, night, actor="bench", extracts=settings.extracts_dir, warehouse=warehouse
+            settings,
+            portfolio,
+            engine,
+            night,
+            actor=at_the_home("bench"),
+            extracts=settings.extracts_dir,
+            warehouse=warehouse,
         )
         print(f"night {number} of {len(nights)}: {night}", file=sys.stderr)
         if number == EARLY:
@@ -95,7 +102,7 @@ def _questions(settings: Settings, night: date, count: int) -> float:
             seconds = []
             for subject in subjects:
                 started = time.perf_counter()
-                answer = ask(settings, engine, portfolio, subject, night, con=con)
+                answer = ask(settings, engine, portfolio, subject, night, actor=at_the_home("bench"), con=con)
                 seconds.append(time.perf_counter() - started)
                 proved = answer.proof.differences if name == "trace" else answer.differences  # type: ignore[union-attr]
                 assert not proved, (subject, proved)
@@ -121,7 +128,7 @@ def _replay(settings: Settings, night: date) -> None:
         if a.ended_at is not None
     }
     own = took["features"] + took["score"]
-    found = [replay_night(settings, engine, night, m.subject) for m in publication.models]
+    found = [replay_night(settings, engine, night, m.subject, actor=at_the_home("bench")) for m in publication.models]
     again = sum(sum(f.seconds.values()) for f in found)
     equal, other = sum(f.equal for f in found), sum(f.different + f.missing + f.extra for f in found)
     print(f"replay of the night: {equal:,} equal, {other} not, {again:.1f} s")

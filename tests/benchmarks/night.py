@@ -19,6 +19,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from pipeline.config import Settings, prepare_process
+from tests.signing_off import at_the_home
 
 LAST_NIGHT = date(2026, 3, 14)
 
@@ -116,7 +117,7 @@ def _train(settings: Settings, as_of: date) -> list[dict[str, object]]:
     lines = []
     for spec in portfolio.models:
         started = time.monotonic()
-        outcome = run_retrain(settings, portfolio, engine, spec, as_of, actor="bench", progress=_say)
+        outcome = run_retrain(settings, portfolio, engine, spec, as_of, actor=at_the_home("bench"), progress=_say)
         assert outcome.version is not None, outcome
         sign_off(settings, engine, registry, portfolio, spec.name, outcome.version.version)
         lines.append(_line(f"train {spec.name}", started, None))
@@ -129,7 +130,9 @@ def _night(settings: Settings, as_of: date) -> list[dict[str, object]]:
 
     portfolio, engine = home.open_home(settings)
     started = time.monotonic()
-    report = run_night(settings, portfolio, engine, as_of, actor="bench", extracts=settings.extracts_dir, progress=_say)
+    report = run_night(
+        settings, portfolio, engine, as_of, actor=at_the_home("bench"), extracts=settings.extracts_dir, progress=_say
+    )
     lines = []
     for attempt in ledger.task_attempts(engine, report.run_id):
         assert attempt.ended_at is not None

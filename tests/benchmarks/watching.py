@@ -49,7 +49,7 @@ def _run(folder: Path, arguments: argparse.Namespace) -> int:
     from pipeline.registry import Registry
     from pipeline.retrain import run_retrain
     from pipeline.transform import Warehouse
-    from tests.signing_off import sign_off
+    from tests.signing_off import at_the_home, sign_off
 
     settings = Settings.at(folder / "home")
     portfolio = home.init(settings, SHIPPED_PORTFOLIOS / "cascade")
@@ -65,7 +65,7 @@ def _run(folder: Path, arguments: argparse.Namespace) -> int:
         land(con, portfolio, eve, settings.extracts_dir / "history")
     warehouse, registry = Warehouse(settings, portfolio), Registry(settings)
     for spec in portfolio.models:
-        outcome = run_retrain(settings, portfolio, engine, spec, eve, actor="trainer", warehouse=warehouse)
+        outcome = run_retrain(settings, portfolio, engine, spec, eve, actor=at_the_home(), warehouse=warehouse)
         if outcome.version is None:
             raise SystemExit(f"{spec.name} did not reach its floors on so small a book; give more --accounts")
         sign_off(settings, engine, registry, portfolio, spec.name, outcome.version.version)
@@ -74,7 +74,7 @@ def _run(folder: Path, arguments: argparse.Namespace) -> int:
         started, stopped = time.monotonic(), ""
         try:
             run_night(
-                settings, portfolio, engine, day, actor="bench", extracts=settings.extracts_dir, warehouse=warehouse,
+                settings, portfolio, engine, day, actor=at_the_home(), extracts=settings.extracts_dir, warehouse=warehouse,
                 explain=explainer(settings, engine, portfolio),
             )  # fmt: skip
         except ScoretraceError as error:

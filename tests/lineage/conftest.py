@@ -100,7 +100,7 @@ def make_story(cascade: Cascade, folder: Path) -> str:
     from pipeline.nightly import run_night
     from pipeline.registry import Registry
     from pipeline.transform import Warehouse
-    from tests.signing_off import person, record_training, sign_off
+    from tests.signing_off import at_the_home, person, record_training, sign_off
 
     settings = cascade.copy(folder / "home")
     portfolio, engine = home.open_home(settings)
@@ -114,7 +114,7 @@ def make_story(cascade: Cascade, folder: Path) -> str:
     first = Approvals(settings, engine, registry, portfolio).named("pd_default/1")
     sign_off(settings, engine, registry, portfolio, "pd_default", version, "fewer <b>trees</b>")
     warehouse = Warehouse(settings, portfolio)
-    run_night(settings, portfolio, engine, SECOND, actor="engineer", extracts=extracts, warehouse=warehouse)
+    run_night(settings, portfolio, engine, SECOND, actor=at_the_home(), extracts=extracts, warehouse=warehouse)
     Approvals(settings, engine, registry, portfolio).rollback(person("cleo", "approver"), first, "back to the first")
     return str(restated)
 

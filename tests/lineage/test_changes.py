@@ -17,10 +17,11 @@ from pipeline import archive, control, lake
 from pipeline.errors import NotFound
 from tests.conftest import FIRST, SECOND
 from tests.lineage.conftest import Story, column, point_publication_at
+from tests.signing_off import at_the_home
 
 
 def moved(story: Story, subject: int, start: date = FIRST, end: date = SECOND) -> Why:
-    return why(story.settings, story.engine, story.portfolio, str(subject), start, end)
+    return why(story.settings, story.engine, story.portfolio, str(subject), start, end, actor=at_the_home())
 
 
 def on_both_nights(story: Story, more: str, most: int) -> list[int]:

@@ -33,6 +33,7 @@ from pipeline.nightly import run_night
 from pipeline.runs import RunLedger
 from tests.conftest import FIRST, SECOND, Cascade
 from tests.pipeline.lender import write_portfolio
+from tests.signing_off import at_the_home
 
 SPEC = REPOSITORY.parent / "shared" / "data" / "openlineage-spec"
 OUR_FACETS = REPOSITORY / "lineage" / "model_facet.json"
@@ -255,7 +256,7 @@ def test_a_night_that_is_listened_to_is_told_as_it_goes(
     with receiving() as receiver:
         monkeypatch.setenv("OPENLINEAGE_URL", receiver.url)
         with EventListener(own_home, engine, complaints.append) as listener:
-            run_id = run_night(own_home, portfolio, engine, SECOND, actor="engineer", listeners=[listener]).run_id
+            run_id = run_night(own_home, portfolio, engine, SECOND, actor=at_the_home(), listeners=[listener]).run_id
     assert complaints == []
     events = EventStore(own_home).read(run_id)
     assert identity(receiver.events) == identity(events)

@@ -16,18 +16,22 @@ from typing import Any
 
 import pytest
 
-from lineage.evidence import MASK, Pack, personal_features, write_pack
+from lineage.evidence import Pack, write_pack
+from lineage.personal_data import MASK, personal_features
 from lineage.rescore import Difference
 from lineage.trace import Trace, trace
 from pipeline.errors import ConfigError
 from tests.conftest import FIRST, SECOND
 from tests.lineage.conftest import Story
+from tests.signing_off import at_the_home
 
 PACKED = datetime(2026, 3, 20, 9, 0, tzinfo=UTC)
 
 
 def packed(story: Story, found: Trace, out: Path, **how: Any) -> Pack:
-    return write_pack(story.settings, story.engine, story.portfolio, found, out, packed_at=PACKED, **how)
+    return write_pack(
+        story.settings, story.engine, story.portfolio, found, out, actor=at_the_home(), packed_at=PACKED, **how
+    )
 
 
 def unpacked(pack: Pack, folder: Path) -> Path:
@@ -49,14 +53,14 @@ def verify(folder: Path, *options: str, **environment: str) -> tuple[int, str]:
 def of_account(story: Story) -> Trace:
     """Scored by the version that was promoted for a reason with markup in it."""
     subject = str(story.ids(SECOND, "account", 1)[0])
-    return trace(story.settings, story.engine, story.portfolio, subject, SECOND)
+    return trace(story.settings, story.engine, story.portfolio, subject, SECOND, actor=at_the_home())
 
 
 @pytest.fixture(scope="module")
 def of_application(story: Story) -> Trace:
     """An application with an income."""
     for subject in story.ids(FIRST, "application", 20):
-        found = trace(story.settings, story.engine, story.portfolio, str(subject), FIRST)
+        found = trace(story.settings, story.engine, story.portfolio, str(subject), FIRST, actor=at_the_home())
         if found.feature("amount_to_income").value is not None:
             return found
     raise AssertionError("no application states an income")
@@ -225,7 +229,9 @@ def test_personal_data_is_there_when_it_is_asked_for(story: Story, of_applicatio
 
 
 def test_the_same_score_packed_twice_is_the_same_bytes(story: Story, of_account: Trace, tmp_path: Path) -> None:
-    again = trace(story.settings, story.engine, story.portfolio, str(of_account.subject_id), SECOND)
+    again = trace(
+        story.settings, story.engine, story.portfolio, str(of_account.subject_id), SECOND, actor=at_the_home()
+    )
     one, two = packed(story, of_account, tmp_path / "one.zip"), packed(story, again, tmp_path / "two.zip")
     assert one.manifest_sha256 == two.manifest_sha256
     assert one.path.read_bytes() == two.path.read_bytes()

@@ -29,7 +29,7 @@ from pipeline.registry import Registry
 from pipeline.retrain import run_retrain
 from tests.conftest import FIRST, SECOND
 from tests.lineage.conftest import Story, point_publication_at
-from tests.signing_off import sign_off
+from tests.signing_off import at_the_home, sign_off
 
 UCI = REPOSITORY.parent / "shared" / "data" / "uci_credit_card"
 UCI_KNOWN, UCI_NIGHT = date(2005, 10, 31), date(2005, 9, 30)  # the defaults are of the month after the statements
@@ -49,7 +49,7 @@ def command(settings: Settings, *words: str) -> tuple[int, Any]:
 @pytest.mark.parametrize("night", [FIRST, SECOND])
 @pytest.mark.parametrize("kind", ["account", "application"])
 def test_a_whole_night_comes_out_again(story: Story, night: date, kind: str) -> None:
-    found = replay_night(story.settings, story.engine, night, kind)
+    found = replay_night(story.settings, story.engine, night, kind, actor=at_the_home())
     assert (found.different, found.missing, found.extra, found.columns) == (0, 0, 0, {})
     assert found.features_compared
     with story.lake_on(night) as con:
@@ -61,7 +61,7 @@ def test_a_whole_night_comes_out_again(story: Story, night: date, kind: str) -> 
 def test_one_subject_comes_out_again(story: Story) -> None:
     for kind in ("account", "application"):
         subject = story.ids(SECOND, kind, 1)[0]
-        found = replay(story.settings, story.engine, story.portfolio, str(subject), SECOND)
+        found = replay(story.settings, story.engine, story.portfolio, str(subject), SECOND, actor=at_the_home())
         assert found.equal and found.differences == ()
         assert found.rows > 0
 
@@ -123,20 +123,20 @@ def test_a_data_file_written_over_is_found(own_story: Story) -> None:
             "UPDATE ducklake_data_file SET file_size_bytes = ?, footer_size = ? WHERE path LIKE ?",
             (len(content), int.from_bytes(content[-8:-4], "little"), f"%{changed.name}"),
         )
-    found = replay_night(own_story.settings, own_story.engine, FIRST, "account")
+    found = replay_night(own_story.settings, own_story.engine, FIRST, "account", actor=at_the_home())
     assert (found.different, found.missing, found.extra) == (1, 0, 0)
     assert found.columns == {"pd": 1}
     assert found.examples == ((str(subject), "pd"),)
 
 
 def test_a_model_trained_again_has_the_same_bytes(story: Story) -> None:
-    found = replay_model(story.settings, "pd_application", 1)
+    found = replay_model(story.settings, "pd_application", 1, actor=at_the_home())
     assert found.equal and found.same_training_set
     assert found.digest == found.version.digest
     with pytest.raises(NotFound, match="without the recipe"):
-        replay_model(story.settings, "pd_default", 2)
+        replay_model(story.settings, "pd_default", 2, actor=at_the_home())
     with pytest.raises(NotFound):
-        replay_model(story.settings, "pd_default", 9)
+        replay_model(story.settings, "pd_default", 9, actor=at_the_home())
 
 
 def test_replay_takes_one_subject_or_all(story: Story) -> None:
@@ -164,10 +164,10 @@ def test_a_night_of_another_lender_comes_out_again(tmp_path: Path) -> None:
     portfolio, engine = home.open_home(settings)
     with closing(lake.connect(settings, read_only=False)) as con:
         land(con, portfolio, UCI_KNOWN, tmp_path / "extracts")
-    outcome = run_retrain(settings, portfolio, engine, portfolio.models[0], UCI_KNOWN, actor="trainer")
+    outcome = run_retrain(settings, portfolio, engine, portfolio.models[0], UCI_KNOWN, actor=at_the_home("trainer"))
     assert outcome.version is not None, [vars(c) for c in outcome.checks]
     sign_off(settings, engine, Registry(settings), portfolio, "pd_default", 1)
-    run_night(settings, portfolio, engine, UCI_NIGHT, actor="engineer")
-    found = replay_night(settings, engine, UCI_NIGHT, "account")
+    run_night(settings, portfolio, engine, UCI_NIGHT, actor=at_the_home())
+    found = replay_night(settings, engine, UCI_NIGHT, "account", actor=at_the_home())
     assert (found.different, found.missing, found.extra) == (0, 0, 0)
     assert found.equal > UCI_CLIENTS / 2

@@ -27,6 +27,7 @@ from pipeline.nightly import run_night
 from pipeline.registry import Registry
 from tests.conftest import FIRST, SECOND, THIRD
 from tests.lineage.conftest import Story, column
+from tests.signing_off import at_the_home
 
 # What is behind a value, by hand: the statements that say which month is the latest (slot 1), those of the months that
 # the feature looks at, the payments due in them; all reports of a bureau, among which the latest is the latest.
@@ -60,7 +61,7 @@ BEHIND: dict[str, tuple[tuple[str, ...], list[int]]] = {
 
 
 def told(story: Story, subject: int, as_of: date = FIRST, **asked: Any) -> Trace:
-    return trace(story.settings, story.engine, story.portfolio, str(subject), as_of, **asked)
+    return trace(story.settings, story.engine, story.portfolio, str(subject), as_of, actor=at_the_home(), **asked)
 
 
 @pytest.fixture(scope="module")
@@ -252,7 +253,7 @@ def test_an_id_without_a_score_is_told_why(story: Story, first_night: duckdb.Duc
     scored = story.ids(FIRST, "account", 1)[0]
     assert why_not(scored, kind="application").endswith("it is an account")
     with pytest.raises(NotFound, match="'x7' is not an id of cascade"):
-        trace(story.settings, story.engine, story.portfolio, "x7", FIRST)
+        trace(story.settings, story.engine, story.portfolio, "x7", FIRST, actor=at_the_home())
 
 
 def test_a_date_without_a_night_names_the_nights_beside_it(story: Story, account: int) -> None:
@@ -298,7 +299,7 @@ def test_an_expired_snapshot_is_said_plainly(own_story: Story, account: int, who
 def test_both_runs_of_a_date_that_was_published_twice(own_story: Story) -> None:
     portfolio = own_story.portfolio
     run_night(
-        own_story.settings, portfolio, own_story.engine, FIRST, actor="engineer",
+        own_story.settings, portfolio, own_story.engine, FIRST, actor=at_the_home(),
         extracts=own_story.settings.extracts_dir,
     )  # fmt: skip
     earlier, later = own_story.runs_of(FIRST)

@@ -23,13 +23,14 @@ from pipeline.errors import FeatureBuildFailed, GateFailed, LandingError, ModelR
 from pipeline.nightly import run_night
 from pipeline.registry import Registry
 from tests.conftest import FIRST, SECOND, THIRD, Cascade
+from tests.signing_off import at_the_home
 
 Content = Callable[[Settings, date], str | None]
 
 
 def night(settings: Settings, as_of: date, extracts: Path | None = None) -> str:
     portfolio, engine = home.open_home(settings)
-    return run_night(settings, portfolio, engine, as_of, actor="engineer", extracts=extracts).content_sha256
+    return run_night(settings, portfolio, engine, as_of, actor=at_the_home(), extracts=extracts).content_sha256
 
 
 def test_what_the_night_published(published: Settings) -> None:
@@ -95,6 +96,7 @@ prepare_process()
 from pipeline import home, nightly
 from pipeline.runs import RunLedger
 from pipeline.transform import Warehouse
+from tests.signing_off import at_the_home
 
 task_to_kill = sys.argv[3]
 
@@ -134,7 +136,7 @@ elif task_to_kill == "publish":  # the marts are committed, the pointer still sh
 
 settings = Settings.at(Path(sys.argv[1]))
 portfolio, engine = home.open_home(settings)
-nightly.run_night(settings, portfolio, engine, date.fromisoformat(sys.argv[2]), actor="engineer",
+nightly.run_night(settings, portfolio, engine, date.fromisoformat(sys.argv[2]), actor=at_the_home(),
                   extracts=settings.extracts_dir, listeners=[Clock()])
 """
 

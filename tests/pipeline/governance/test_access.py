@@ -38,8 +38,8 @@ def test_every_cell_of_the_table_is_what_may_and_require_do() -> None:
 
 
 def test_the_roles_are_those_of_the_design() -> None:
-    assert ROLES == ("viewer", "analyst", "data_scientist", "developer", "approver", "admin", "service")
-    assert "service" not in PERSONAL_ROLES
+    assert ROLES == ("viewer", "analyst", "data_scientist", "developer", "approver", "admin", "service", "owner")
+    assert set(ROLES) - set(PERSONAL_ROLES) == {"service", "owner"}
 
 
 def test_the_marks_stand_under_their_roles() -> None:
@@ -72,6 +72,12 @@ def test_a_viewer_reads_and_sees_no_person() -> None:
 def test_the_service_runs_and_reads_nobodys_scores() -> None:
     assert allowed("service") == {"run.night", "run.retrain", "promotion.request", "audit.verify"}
     assert access.service(NOW).roles == {"service"}
+
+
+def test_whoever_owns_the_home_reads_and_runs_and_decides_nothing() -> None:
+    assert access.owner("root", NOW).roles == {"owner"}
+    decides = {"promotion.", "finding.", "inventory.", "drift.acknowledge", "user."}
+    assert {a for a in allowed("owner") if a.startswith(tuple(decides))} == {"promotion.read"}
 
 
 def test_some_person_may_do_every_action() -> None:

@@ -12,6 +12,7 @@ from sqlalchemy import Engine, text
 from pipeline.config import Settings
 from pipeline.errors import ConfigError, NotFound, SignatureRefused
 from pipeline.governance import audit, checkpoints, dsse, keys
+from tests.signing_off import at_the_home
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ def cut_tail(engine: Engine, after: int) -> None:
 
 def test_a_cut_off_tail_is_found_against_a_kept_checkpoint(settings: Settings, log: Engine, tmp_path: Path) -> None:
     out = tmp_path / "kept" / "checkpoint.json"
-    taken = checkpoints.write(settings, log, out, actor="ada")
+    taken = checkpoints.write(settings, log, out, actor=at_the_home("ada"))
     assert taken.seq == 5
     assert checkpoints.read(settings, out) == taken
     written = audit.records(log)[-1]
@@ -51,7 +52,7 @@ def test_a_cut_off_tail_is_found_against_a_kept_checkpoint(settings: Settings, l
 
 def test_a_checkpoint_is_of_the_specified_form(settings: Settings, log: Engine, tmp_path: Path) -> None:
     out = tmp_path / "c.json"
-    taken = checkpoints.write(settings, log, out, actor="ada")
+    taken = checkpoints.write(settings, log, out, actor=at_the_home("ada"))
     value = json.loads(out.read_text())
     assert value["payloadType"] == "application/vnd.scoretrace.audit-checkpoint+json"
     assert json.loads(base64.b64decode(value["payload"])) == {"seq": 5, "sha256": taken.sha256, "at": taken.at}
@@ -60,7 +61,7 @@ def test_a_checkpoint_is_of_the_specified_form(settings: Settings, log: Engine, 
 
 def test_a_tampered_checkpoint_is_refused(settings: Settings, log: Engine, tmp_path: Path) -> None:
     out = tmp_path / "c.json"
-    checkpoints.write(settings, log, out, actor="ada")
+    checkpoints.write(settings, log, out, actor=at_the_home("ada"))
     value = json.loads(out.read_text())
     payload = json.loads(base64.b64decode(value["payload"])) | {"seq": 3}
     value["payload"] = base64.b64encode(json.dumps(payload).encode()).decode()
@@ -85,7 +86,7 @@ def test_a_signed_file_that_is_no_checkpoint_is_refused(
 
 
 def test_a_checkpoint_of_another_home_is_refused(settings: Settings, log: Engine, tmp_path: Path) -> None:
-    checkpoints.write(settings, log, tmp_path / "c.json", actor="ada")
+    checkpoints.write(settings, log, tmp_path / "c.json", actor=at_the_home("ada"))
     other = Settings.at(tmp_path / "other")
     keys.create(other.keys_dir)
     with pytest.raises(SignatureRefused, match="no key"):
@@ -95,9 +96,9 @@ def test_a_checkpoint_of_another_home_is_refused(settings: Settings, log: Engine
 
 
 def test_after_a_rotation_both_are_verified(settings: Settings, log: Engine, tmp_path: Path) -> None:
-    before = checkpoints.write(settings, log, tmp_path / "1.json", actor="ada")
-    old, new = checkpoints.rotate_key(settings, log, actor="bob")
-    after = checkpoints.write(settings, log, tmp_path / "2.json", actor="ada")
+    before = checkpoints.write(settings, log, tmp_path / "1.json", actor=at_the_home("ada"))
+    old, new = checkpoints.rotate_key(settings, log, actor=at_the_home("bob"))
+    after = checkpoints.write(settings, log, tmp_path / "2.json", actor=at_the_home("ada"))
     assert (checkpoints.read(settings, tmp_path / "1.json"), checkpoints.signers(tmp_path / "1.json")) == (
         before,
         (old,),
@@ -114,10 +115,10 @@ def test_a_checkpoint_is_never_overwritten_nor_half_written(settings: Settings, 
     out = tmp_path / "c.json"
     out.write_text("mine")
     with pytest.raises(ConfigError, match="is there already"):
-        checkpoints.write(settings, log, out, actor="ada")
+        checkpoints.write(settings, log, out, actor=at_the_home("ada"))
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="cannot be written"):
-        checkpoints.write(settings, log, tmp_path / "file" / "c.json", actor="ada")
+        checkpoints.write(settings, log, tmp_path / "file" / "c.json", actor=at_the_home("ada"))
     assert out.read_text() == "mine"
     assert audit.head(log).seq == 5, "what was not written is not on record"
 

@@ -14,6 +14,7 @@ from sqlalchemy import Engine
 from pipeline.errors import ConfigError
 from pipeline.governance import audit
 from pipeline.governance.export import export, harmless
+from tests.signing_off import at_the_home
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ def by_hand(record: dict[str, Any]) -> str:
 
 def test_json_lines_verify_without_us(log: Engine, tmp_path: Path) -> None:
     out = tmp_path / "log.jsonl"
-    facts = export(log, out)
+    facts = export(log, out, by=at_the_home())
     lines = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
     previous = "0" * 64
     for line in lines:
@@ -50,7 +51,7 @@ def test_json_lines_verify_without_us(log: Engine, tmp_path: Path) -> None:
 
 
 def test_csv_cells_are_no_formulas(log: Engine, tmp_path: Path) -> None:
-    export(log, tmp_path / "log.csv", form="csv")
+    export(log, tmp_path / "log.csv", by=at_the_home(), form="csv")
     with (tmp_path / "log.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [row["actor"] for row in rows] == [
@@ -66,7 +67,7 @@ def test_what_a_spreadsheet_obeys_gets_an_apostrophe(cell: str) -> None:
 
 
 def test_a_part_of_the_log_still_names_the_whole_ones_head(log: Engine, tmp_path: Path) -> None:
-    facts = export(log, tmp_path / "part.jsonl", subject="run:1")
+    facts = export(log, tmp_path / "part.jsonl", by=at_the_home(), subject="run:1")
     assert (facts["records"], facts["seq"]) == (3, 6)
 
 
@@ -79,5 +80,5 @@ def test_what_cannot_be_written_is_refused(log: Engine, tmp_path: Path) -> None:
         (tmp_path / "b", "xlsx", "no export as 'xlsx'"),
     ):
         with pytest.raises(ConfigError, match=message):
-            export(log, out, form=form)
+            export(log, out, by=at_the_home(), form=form)
     assert (tmp_path / "a.jsonl").read_text() == "mine"

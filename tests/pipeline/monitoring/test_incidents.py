@@ -19,6 +19,7 @@ from pipeline.monitoring.alert_state import Alert
 from pipeline.monitoring.alerts import alerts_of
 from pipeline.nightly import run_monitor, run_night
 from tests.conftest import FIRST, SECOND, THIRD, made_once
+from tests.signing_off import at_the_home
 
 WRONG = ("bureau_format", "duplicate_load", "late_file", "empty_file", "restated_statement")
 
@@ -42,7 +43,7 @@ def night(settings: Settings, as_of: date, extracts: Path) -> dict[str, Alert]:
     portfolio, engine = home.open_home(settings)
     try:
         run_night(
-            settings, portfolio, engine, as_of, actor="engineer", extracts=extracts,
+            settings, portfolio, engine, as_of, actor=at_the_home(), extracts=extracts,
             explain=explainer(settings, engine, portfolio),
         )  # fmt: skip
     except ScoretraceError as error:
@@ -127,7 +128,7 @@ def test_a_good_night_is_quiet_and_a_past_one_counted_again_gives_the_same_bytes
 
     portfolio, engine = home.open_home(own_home)
     before = bytes_of(FIRST)
-    said = run_monitor(own_home, portfolio, engine, FIRST, actor="analyst")
+    said = run_monitor(own_home, portfolio, engine, FIRST, actor=at_the_home())
     assert bytes_of(FIRST) == before and all(before)
     assert [w["model"] for w in said["watched"]] == ["pd_default", "pd_application"]
     with closing(lake.connect(own_home)) as con:

@@ -1,0 +1,95 @@
+"""Which values of a trace are personal data, and the trace without them.
+
+Contracts and features declare it; what is computed from a declared column is found by lineage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import Engine
+
+from lineage.columns import cached_column_lineage
+from lineage.recording import Recording, meta_of
+from lineage.trace import Trace
+from pipeline.contracts import CONTRACTS, LANDING_COLUMNS
+from pipeline.governance import audit, guard
+from pipeline.governance.access import Actor
+
+MASK = "•••"
+
+
+def masked(found: Trace) -> Trace:
+    """The trace with every personal value replaced by ``MASK``; what was proved stays proved."""
+    names = frozenset(personal_names(found))
+    if not names:
+        return found
+    features = tuple(
+        replace(
+            feature,
+            value=shown(feature.name, feature.value, names),
+            sources=tuple(
+                replace(source, rows=tuple(masked_row(source.table, row, names) for row in source.rows))
+                for source in feature.sources
+            ),
+        )
+        for feature in found.features
+    )
+    differences = tuple(
+        replace(d, stored=shown(d.name, d.stored, names), replayed=shown(d.name, d.replayed, names))
+        for d in found.proof.differences
+    )
+    return replace(found, features=features, proof=replace(found.proof, differences=differences))
+
+
+def record_read(engine: Engine, actor: Actor, found: Trace, names: tuple[str, ...]) -> None:
+    """Put on record that somebody was shown a subject's personal data in clear. Raises AccessDenied."""
+    subject = f"{found.recorded.subject}:{found.subject_id}"
+    guard.require(engine, actor, "personal_data.read", subject)
+    audit.append(
+        engine, actor=actor.name, action="personal_data.read", subject=subject,
+        detail={"as_of": found.recorded.as_of.isoformat(), "names": list(names)},
+    )  # fmt: skip
+
+
+def shown(name: str, value: Any, names: frozenset[str]) -> Any:
+    """The value, or the mask where its name is personal; nothing is masked where there is nothing."""
+    return MASK if name in names and value is not None else value
+
+
+def masked_row(table: str, row: Mapping[str, Any], names: frozenset[str]) -> dict[str, Any]:
+    """A raw row with those of its columns masked that are personal and among ``names``."""
+    personal = names.intersection(c.name for c in CONTRACTS[table].columns if c.pii)
+    return {k: shown(k, v, personal) for k, v in row.items()}
+
+
+def personal_names(found: Trace) -> tuple[str, ...]:
+    """Names of the columns and features among the trace's values that are personal data, sorted."""
+    made = personal_features(found.recorded)
+    features = {f.name for f in found.features if f.name in made and f.value is not None}
+    columns = {
+        column.name
+        for table, rows in found.rows.as_dicts().items()
+        for column in CONTRACTS[table].columns
+        if column.pii and any(row.get(column.name) is not None for row in rows.values())
+    }
+    return tuple(sorted(features | columns))
+
+
+def personal_features(recorded: Recording) -> frozenset[str]:
+    """Features that are declared personal data, or are made of a column that a contract or a feature declares so.
+
+    What is made of it gives it away: an amount and its ratio to the income give the income.
+    """
+    schema = {f"raw.{t}": {c.name: "" for c in (*k.columns, *LANDING_COLUMNS)} for t, k in CONTRACTS.items()}
+    personal = {(f"raw.{t}", c.name) for t, k in CONTRACTS.items() for c in k.columns if c.pii}
+    for model in recorded.models:
+        table = model.relation.replace('"', "").removeprefix("lake.")
+        lineage = cached_column_lineage(recorded.settings, model.sql, schema)
+        schema[table] = dict.fromkeys(lineage.columns, "")
+        declared = {name for name, column in model.columns.items() if meta_of(column).get("pii")}
+        made = {n for n, inputs in lineage.columns.items() if any((i.table, i.column) in personal for i in inputs)}
+        personal |= {(table, name) for name in declared | made}
+    return frozenset(name for name in recorded.features if (table, name) in personal)
