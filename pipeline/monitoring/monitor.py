@@ -157,7 +157,7 @@ def _judge(night: Night) -> list[str]:
     )
     for scored in night.publication.models:
         findings += _drift_findings(night, night.portfolio.model(scored.name), as_of)
-    # Matured outcomes add what they find here, and their kinds (PERFORMANCE, CALIBRATION) to those covered.
+    # What outcomes.measure_outcomes finds is added here, and its kinds (PERFORMANCE, CALIBRATION) to those covered.
     return alerts.judge(
         night.engine, findings, as_of, run_id=night.publication.run_id, actor=night.actor, covered=ALL_KINDS,
         explain=night.explain,

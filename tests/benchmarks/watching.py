@@ -74,8 +74,8 @@ def _run(folder: Path, arguments: argparse.Namespace) -> int:
         started, stopped = time.monotonic(), ""
         try:
             run_night(
-                settings, portfolio, engine, day, actor=at_the_home(), extracts=settings.extracts_dir, warehouse=warehouse,
-                explain=explainer(settings, engine, portfolio),
+                settings, portfolio, engine, day, actor=at_the_home(), extracts=settings.extracts_dir,
+                warehouse=warehouse, explain=explainer(settings, engine, portfolio),
             )  # fmt: skip
         except ScoretraceError as error:
             stopped = f", stopped: {error.message[:80]}"
