@@ -26,6 +26,8 @@ from pipeline.errors import ConfigError
 from pipeline.governance import inventory, policy
 from pipeline.governance.inventory import Entry
 from pipeline.governance.policy import DEFAULTS, REVIEW_MONTHS, Policy
+from pipeline.monitoring import policy as monitoring
+from pipeline.monitoring.policy import DriftPolicy
 
 ID_TYPES = ("BIGINT", "VARCHAR")
 CALENDARS = ("daily", "monthly")
@@ -136,6 +138,7 @@ class Portfolio:
         default_factory=lambda: dict(REVIEW_MONTHS)
     )  # tier → from review to review
     inventory: Mapping[str, Entry] = field(default_factory=dict)  # model → what the portfolio declares of it
+    monitoring: DriftPolicy = field(default_factory=DriftPolicy)
     exclude_dpd: int = 90  # an account this many days past due is already lost: it is not scored
 
     @property
@@ -234,6 +237,7 @@ def _build(folder: Path, raw: dict[str, Any]) -> Portfolio:
         gates=Gates(**raw.get("gates", {})),
         governance=policy.parse(raw.get("governance", {})),
         review_months=policy.review_months(raw.get("governance", {})),
+        monitoring=monitoring.parse(raw.get("monitoring", {})),
         exclude_dpd=int(raw.get("exclude_dpd", 90)),
     )
     for spec in portfolio.models:

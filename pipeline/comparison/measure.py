@@ -13,7 +13,7 @@ from scipy import stats
 
 from pipeline import booster as native
 from pipeline.comparison.facts import Comparison, Difference, Driver, Fairness, Measures, Migration, Mover, Reason, Side
-from pipeline.monitoring import statistics
+from pipeline.monitoring import stability, statistics
 
 if TYPE_CHECKING:
     from lightgbm import Booster
@@ -71,9 +71,9 @@ def compare(
     if champion is not None:
         delong = statistics.delong_test(y, challenger.log_odds, champion.log_odds)
         difference = Difference(delong.difference, delong.low, delong.high, delong.p_value)
-        edges = statistics.quantile_edges(champion.log_odds)
-        before, after = (statistics.bin_counts(side.log_odds, edges) for side in (champion, challenger))
-        psi = statistics.psi(before, after)
+        edges = stability.quantile_edges(champion.log_odds)
+        before, after = (stability.bin_counts(side.log_odds, edges) for side in (champion, challenger))
+        psi = stability.psi(before, after)
         correlation = spearman(champion.log_odds, challenger.log_odds)
         migration = migrated(champion.log_odds, challenger.log_odds, grades)
         movers = largest_movers(holdout, champion, challenger, grades, threads)
