@@ -77,6 +77,7 @@ def heatmap(
         y_format="",
         x_axis={
             "type": "category",
+            "range": [-0.5, len(days) - 0.5],
             "side": "top",
             "tickvals": ticks,
             "showline": False,
@@ -86,7 +87,7 @@ def heatmap(
         },
         y_axis={
             "type": "category",
-            "autorange": "reversed",
+            "range": [len(features) - 0.5, -0.5],
             "showgrid": False,
             "fixedrange": True,
             "tickfont": {"size": 11},
@@ -141,9 +142,8 @@ def distribution(
             "customdata": [
                 [label, rows, formats.decimal(t, 4)] for label, rows, t in zip(labels, counts, terms, strict=True)
             ],
-            "hovertemplate": "%{customdata[0]}: %{y:.2%}, %{customdata[1]:,} rows; term %{customdata[2]}<extra>"
-            + name
-            + "</extra>",
+            "hovertemplate": "%{customdata[0]}: %{y:.2%}, %{customdata[1]:,} rows; term %{customdata[2]}"
+            f"<extra>{name}</extra>",
         }
         for share, name, colour, counts in zip(
             sides, names, (style.MUTED, style.ACCENT), (baseline, night), strict=True
@@ -184,8 +184,8 @@ def distribution_words(labels: Sequence[str], baseline: Sequence[int], night: Se
     worst = max(range(len(terms)), key=terms.__getitem__)
     before, after = (rows[worst] / (sum(rows) or 1) for rows in (baseline, night))
     return (
-        f"{len(labels)} bins, the last of missing values. The bin {labels[worst]} adds most: {formats.share(before)} of "
-        f"the rows before, {formats.share(after)} now, {terms[worst]:.3f} of a PSI of {sum(terms):.3f}."
+        f"{len(labels)} bins, the last of missing values. The bin {labels[worst]} adds most: {formats.share(before)} "
+        f"of the rows before, {formats.share(after)} now, {terms[worst]:.3f} of a PSI of {sum(terms):.3f}."
     )
 
 
@@ -225,8 +225,9 @@ def by_night_words(nights: pd.DataFrame, column: str, name: str, written: str) -
         return f"{name}: no night is stored."
     first, last = there.iloc[0], there.iloc[-1]
     return (
-        f"{name} over {formats.plural(len(there), 'night')}: {first[column]:{written}} on {formats.day(first['as_of'])}, "
-        f"{last[column]:{written}} on {formats.day(last['as_of'])}; highest {there[column].max():{written}}."
+        f"{name} over {formats.plural(len(there), 'night')}: {first[column]:{written}} on "
+        f"{formats.day(first['as_of'])}, {last[column]:{written}} on {formats.day(last['as_of'])}; "
+        f"highest {there[column].max():{written}}."
     )
 
 
@@ -240,45 +241,35 @@ def moved_parts(moved: Moved) -> list[tuple[str, float]]:
 
 
 def waterfall(moved: Moved) -> go.Figure:
-    """From the mean log-odds of one night to that of another, feature by feature."""
+    """How the change of the mean log-odds adds up, feature by feature from nothing to all of it."""
     parts = moved_parts(moved)
-    names = [f"mean on {formats.day(moved.start)}", *(n for n, _ in parts), f"mean on {formats.day(moved.end)}"]
-    running, ends = moved.before, [moved.before]
+    names = [*(name for name, _ in parts), "all of it"]
+    running, ends = 0.0, [0.0]
     for _, value in parts:
         running += value
         ends.append(running)
-    low, high = min([*ends, moved.after]), max([*ends, moved.after])
-    room = max((high - low) * 0.2, 0.002)
+    room = max((max(ends) - min(ends)) * 0.22, 0.002)
     trace = {
         "type": "waterfall",
         "orientation": "h",
         "y": names,
-        "x": [moved.before, *(v for _, v in parts), moved.after],
-        "measure": ["absolute", *("relative" for _ in parts), "total"],
+        "x": [*(value for _, value in parts), moved.change],
+        "measure": [*("relative" for _ in parts), "total"],
         "increasing": {"marker": {"color": style.RAISES}},
         "decreasing": {"marker": {"color": style.LOWERS}},
         "totals": {"marker": {"color": style.MUTED}},
         "connector": {"line": {"color": style.RULE, "width": 1}},
-        "text": [
-            formats.decimal(moved.before, 4),
-            *(formats.signed(v, 4) for _, v in parts),
-            formats.decimal(moved.after, 4),
-        ],
+        "text": [*(formats.signed(value, 4) for _, value in parts), formats.signed(moved.change, 4)],
         "textposition": "outside",
         "cliponaxis": False,
         "hoverinfo": "skip",
     }
+    grid = {"showgrid": True, "gridcolor": style.RULE, "zeroline": True, "zerolinecolor": style.MUTED}
     return style.figure(
         50 + 21 * len(names),
         [trace],
         y_format="",
-        x_axis={
-            "range": [low - room, high + room],
-            "tickformat": ".2f",
-            "showgrid": True,
-            "gridcolor": style.RULE,
-            "fixedrange": True,
-        },
+        x_axis={"range": [min(ends) - room, max(ends) + room], "tickformat": "+.2f", "fixedrange": True, **grid},
         y_axis={"autorange": "reversed", "showgrid": False, "type": "category", "fixedrange": True},
         hovermode=False,
         margin={"l": min(260, 20 + 6.2 * max(map(len, names))), "r": 40, "t": 6, "b": 26},
@@ -340,7 +331,8 @@ def _marks(cells: pd.DataFrame, moderate: float, colour: str | None) -> dict[str
         },
         "selected": {"marker": {"opacity": 0.45}},
         "unselected": {"marker": {"opacity": 0.45}},
-        "hovertemplate": "%{customdata[0]} on %{customdata[2]}<br>PSI %{customdata[3]:.3f} (critical %{customdata[4]:.3f}, "
+        "hovertemplate": "%{customdata[0]} on %{customdata[2]}<br>PSI %{customdata[3]:.3f} "
+        "(critical %{customdata[4]:.3f}, "
         "n %{customdata[5]})%{customdata[6]}<extra></extra>",
     }
 

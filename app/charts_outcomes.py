@@ -130,7 +130,8 @@ def reliability(bins: Sequence[StoredBin]) -> go.Figure:
             "line": {"color": style.ACCENT, "width": 1},
             "marker": {"size": 6},
             "customdata": [[b.n, b.events] for b in there],
-            "hovertemplate": "mean PD %{x:.2%}, %{y:.2%} came true; %{customdata[1]:,} events of %{customdata[0]:,}<extra></extra>",
+            "hovertemplate": "mean PD %{x:.2%}, %{y:.2%} came true; %{customdata[1]:,} events of "
+            "%{customdata[0]:,}<extra></extra>",
         },
     ]
     return style.figure(
@@ -232,7 +233,8 @@ def vintage_grid(rows: Sequence[StoredVintage], most: int = 40) -> go.Figure:
         "hoverongaps": False,
         "showscale": True,
         "colorbar": {"thickness": 8, "tickformat": ".0%", "len": 0.9, "outlinewidth": 0, "tickfont": {"size": 10}},
-        "hovertemplate": "opened %{y}, month %{x}: %{z:.2%}, %{customdata[0]:,} events of %{customdata[1]:,}<extra></extra>",
+        "hovertemplate": "opened %{y}, month %{x}: %{z:.2%}, %{customdata[0]:,} events of "
+        "%{customdata[1]:,}<extra></extra>",
     }
     return style.figure(
         60 + 16 * max(6, len(born)),
@@ -256,8 +258,8 @@ def vintage_words(rows: Sequence[StoredVintage]) -> str:
     worst = max(last.values(), key=lambda r: r.rate_to_date)
     return (
         f"{formats.plural(len(last), 'vintage')} from {min(last):%b %Y} to {max(last):%b %Y}, followed through "
-        f"{formats.day(rows[0].through)}; the highest rate to date is {formats.probability(worst.rate_to_date)}, of the "
-        f"accounts opened in {worst.vintage:%B %Y}."
+        f"{formats.day(rows[0].through)}; the highest rate to date is {formats.probability(worst.rate_to_date)}, of "
+        f"the accounts opened in {worst.vintage:%B %Y}."
     )
 
 

@@ -19,12 +19,17 @@ ORDERS = {"": "importance × PSI", "importance": "importance", "psi": "largest P
 _BANDS = {"high": ("stop", "high"), "moderate": ("watch", "moderate"), "stable": ("ok", "stable")}
 
 
-def frame(rows: Sequence[Drift]) -> pd.DataFrame:
-    """One row a feature and night, as the figures take it."""
+def stands(d: Drift, least: int) -> bool:
+    """Whether a PSI says something: chance does not explain it, and there are ``least`` rows."""
+    return d.significant and d.n >= least
+
+
+def frame(rows: Sequence[Drift], least: int) -> pd.DataFrame:
+    """One row a feature and night, as the figures take it; too few rows are never significant."""
     names = ("feature", "as_of", "psi", "critical", "significant", "n", "missing_rate", "importance")
-    return pd.DataFrame([[getattr(d, n) for n in names] for d in rows], columns=list(names)).astype(
-        {"psi": float, "critical": float, "missing_rate": float}
-    )
+    return pd.DataFrame(
+        [[stands(d, least) if n == "significant" else getattr(d, n) for n in names] for d in rows], columns=list(names)
+    ).astype({"psi": float, "critical": float, "missing_rate": float})
 
 
 def ordered(cells: pd.DataFrame, by: str) -> list[str]:
@@ -47,17 +52,19 @@ def ordered(cells: pd.DataFrame, by: str) -> list[str]:
     return sorted(weights, key=lambda f: (f != SCORE, weights[f], f))
 
 
-def verdict(d: Drift) -> Html:
-    """Band and significance as one status: a large PSI that chance explains is not a finding."""
+def verdict(d: Drift, least: int) -> Html:
+    """Band and significance as one status: a large PSI of few rows or of chance is not a finding."""
     if d.psi is None:
         return markup.status("none", "no rows")
     level, word = _BANDS.get(d.band, ("none", d.band))
+    if d.n < least:
+        return markup.status("none", f"{word}, under {least} rows")
     if d.band != "stable" and not d.significant:
         return markup.status("none", f"{word}, by chance")
     return markup.status(level, word)
 
 
-def figures(d: Drift) -> Html:
+def figures(d: Drift, least: int) -> Html:
     """One feature's stored figures of a night, side by side."""
     against = "its own part of the baseline" if d.against == "segment" else "the whole baseline"
     over = "beyond chance" if d.significant else "chance alone reaches it"
@@ -65,7 +72,7 @@ def figures(d: Drift) -> Html:
     new = d.new_category_rate is not None
     return markup.facts(
         [
-            ("PSI", markup.join([_figure(d.psi), verdict(d)], " "), f"critical {_figure(d.critical)}, {over}"),
+            ("PSI", markup.join([_figure(d.psi), verdict(d, least)], " "), f"critical {_figure(d.critical)}, {over}"),
             ("Without missing", _figure(d.psi_without_missing), "PSI of the rows that have a value"),
             ("Rows", formats.count(d.n), f"in {d.bins} bins{', floor used' if d.floored else ''}; {against}"),
             ("Missing", formats.share(d.missing_rate), "of the rows"),
@@ -77,7 +84,7 @@ def figures(d: Drift) -> Html:
     )
 
 
-def night_table(rows: Sequence[Drift], caption: str) -> Html:
+def night_table(rows: Sequence[Drift], caption: str, least: int) -> Html:
     """A night's features with their figures, in the order given; the first column is the feature."""
     columns = [
         Column("feature"),
@@ -91,17 +98,17 @@ def night_table(rows: Sequence[Drift], caption: str) -> Html:
         Column("missing", "number"),
         Column("floor", "fill"),
     ]
-    return markup.table(columns, [_cells(d) for d in rows], caption)
+    return markup.table(columns, [_cells(d, least) for d in rows], caption)
 
 
-def _cells(d: Drift) -> list[Cell]:
+def _cells(d: Drift, least: int) -> list[Cell]:
     return [
         d.feature,
         str(d.importance) if d.importance else formats.MISSING,
         _figure(d.psi),
         _figure(d.critical),
         _figure(d.psi_without_missing),
-        verdict(d),
+        verdict(d, least),
         formats.count(d.n),
         str(d.bins),
         formats.share(d.missing_rate),
@@ -109,7 +116,7 @@ def _cells(d: Drift) -> list[Cell]:
     ]
 
 
-def segment_table(rows: Sequence[Drift], caption: str, most: int) -> Html:
+def segment_table(rows: Sequence[Drift], caption: str, least: int, most: int) -> Html:
     """One feature in every segment of a night, the most drifted first."""
     columns = [
         Column("segment"),
@@ -120,13 +127,13 @@ def segment_table(rows: Sequence[Drift], caption: str, most: int) -> Html:
         Column("missing", "number"),
         Column("against", "fill"),
     ]
-    worst = sorted(rows, key=lambda d: (not d.significant, -(d.psi or 0.0), d.dimension, d.segment))[:most]
+    worst = sorted(rows, key=lambda d: (not stands(d, least), -(d.psi or 0.0), d.dimension, d.segment))[:most]
     cells: list[list[Cell]] = [
         [
             f"{d.dimension} {d.segment}",
             _figure(d.psi),
             _figure(d.critical),
-            verdict(d),
+            verdict(d, least),
             formats.count(d.n),
             formats.share(d.missing_rate),
             markup.quiet("same segment" if d.against == "segment" else "whole book"),

@@ -12,7 +12,7 @@ from app import charts_drift, controls, drift_facts, formats, markup, session, s
 from app.markup import Html
 from app.session import Home
 from pipeline import calendar, ledger
-from pipeline.errors import NotFound
+from pipeline.errors import NotFound, ScoretraceError
 from pipeline.governance import access
 from pipeline.monitoring.alert_state import RESOLVED, Alert
 from pipeline.monitoring.alerts import alerts_of
@@ -47,7 +47,11 @@ def page() -> None:
     if reader is None:
         shell.nothing_published(home)
         return
-    stored = [w for w in watch_data.watched(home) if w.nights and w.nights[0] <= reader.as_of]
+    order = {m.name: i for i, m in enumerate(home.portfolio.models)}
+    stored = sorted(
+        (w for w in watch_data.watched(home) if w.model in order and w.nights[0] <= reader.as_of),
+        key=lambda w: (order[w.model], w.version),
+    )
     if not stored:
         _nothing_stored(reader.as_of)
         return
@@ -128,14 +132,7 @@ def _controls(home: Home, stored: Sequence[Watched], as_of: date) -> Asked:
     segment = controls.one_of("segment", segments, "segment")
     order = controls.one_of("order", drift_facts.ORDERS, "order")
     with st.container(key="filters", horizontal=True, vertical_alignment="bottom", gap="small"):
-        controls.select(
-            "Model",
-            "model",
-            {w.model: w.model for w in mine} | {w.model: w.model for w in stored},
-            model,
-            150,
-            first=False,
-        )
+        controls.select("Model", "model", {w.model: w.model for w in stored}, model, 150, first=False)
         controls.select("Compared with", "baseline", baselines, baseline, 260)
         controls.select("Segment", "segment", segments, segment, 160)
         controls.night("Nights from", "from", tuple(until), shown[0])
@@ -160,13 +157,17 @@ def _first(home: Home, last: date) -> date:
 def _heatmap(home: Home, asked: Asked, rows: Sequence[Drift], tonight: Sequence[Drift]) -> None:
     policy = home.portfolio.monitoring
     bands = (policy.moderate, policy.high)
-    cells = drift_facts.frame(rows)
+    cells = drift_facts.frame(rows, policy.minimum_rows)
     order = drift_facts.ordered(cells, st.query_params.get("order", ""))
     every = st.query_params.get("all") == "1"
     features = order if every else order[:SHOWN_FEATURES]
     if asked.feature and asked.feature not in features:
         features = [*features, asked.feature]
-    far = [d for d in tonight if d.psi is not None and d.psi >= policy.moderate and d.significant]
+    far = [
+        d
+        for d in tonight
+        if d.psi is not None and d.psi >= policy.moderate and drift_facts.stands(d, policy.minimum_rows)
+    ]
     versions = sorted({d.version for d in tonight})
     against = f"training set of {', '.join(f'v{v}' for v in versions)}"
     said = (
@@ -178,7 +179,7 @@ def _heatmap(home: Home, asked: Asked, rows: Sequence[Drift], tonight: Sequence[
         [
             f"{formats.day(asked.night)}, {_segment_words(asked.key)}, against the {against}",
             said,
-            f"PSI {policy.moderate:g} moderate, {policy.high:g} high; hatched: chance alone could have done it",
+            f"PSI {policy.moderate:g} moderate, {policy.high:g} high; hatched: chance or too few rows",
         ]
     )
     st.html(markup.block(markup.heading("PSI by feature and night", note)))
@@ -193,7 +194,7 @@ def _heatmap(home: Home, asked: Asked, rows: Sequence[Drift], tonight: Sequence[
             controls.to_url(feature=said[0], night=night)
 
     st.plotly_chart(figure, key=key, alt=words, config=_STILL, on_select=open_cell, selection_mode="points")
-    with st.container(key="under", horizontal=True, vertical_alignment="center", gap="small"):
+    with st.container(key="actions-under", horizontal=True, vertical_alignment="center", gap="small"):
         names = {"": "choose a feature"} | {d: d for d in order}
         controls.select("Feature", "feature", names, asked.feature, 320)
         controls.night("Night", "night", asked.nights, asked.night)
@@ -205,7 +206,7 @@ def _heatmap(home: Home, asked: Asked, rows: Sequence[Drift], tonight: Sequence[
         listed = [by_name[f] for f in order if f in by_name]
         st.html(
             markup.block(
-                drift_facts.night_table(listed, f"Drift of {formats.day(asked.night)}"),
+                drift_facts.night_table(listed, f"Drift of {formats.day(asked.night)}", policy.minimum_rows),
                 markup.GAP,
                 drift_facts.heat_table(cells, features, asked.nights),
             )
@@ -221,7 +222,14 @@ def _with(**parts: str) -> dict[str, str]:
 
 def _feature(home: Home, asked: Asked, d: Drift, rows: Sequence[Drift]) -> None:
     about = markup.join([formats.day(d.as_of), _segment_words(asked.key), f"against the training set of v{d.version}"])
-    st.html(markup.block(markup.GAP, markup.heading(d.feature, about), markup.GAP, drift_facts.figures(d)))
+    st.html(
+        markup.block(
+            markup.GAP,
+            markup.heading(d.feature, about),
+            markup.GAP,
+            drift_facts.figures(d, home.portfolio.monitoring.minimum_rows),
+        )
+    )
     filled = watch_data.filled(home, asked.model, d.version, d.feature, d.as_of, asked.key)
     with st.container(key="pair-feature"):
         left, right = st.columns([11, 9], gap="medium")
@@ -241,7 +249,13 @@ def _feature(home: Home, asked: Asked, d: Drift, rows: Sequence[Drift]) -> None:
             note = f"{len(found)} of {formats.day(d.as_of)}, the most drifted first"
             st.html(markup.block(markup.heading("By segment", note)))
             if found:
-                st.html(markup.block(drift_facts.segment_table(found, f"{d.feature} by segment", SHOWN_SEGMENTS)))
+                st.html(
+                    markup.block(
+                        drift_facts.segment_table(
+                            found, f"{d.feature} by segment", home.portfolio.monitoring.minimum_rows, SHOWN_SEGMENTS
+                        )
+                    )
+                )
             else:
                 st.html(markup.block(markup.quiet("No segment of this night is stored.")))
 
@@ -283,7 +297,7 @@ def _distribution(home: Home, asked: Asked, d: Drift, filled: Filled) -> None:
 
 def _by_night(asked: Asked, feature: str, rows: Sequence[Drift], home: Home) -> None:
     policy = home.portfolio.monitoring
-    nights = drift_facts.frame([d for d in rows if d.feature == feature])
+    nights = drift_facts.frame([d for d in rows if d.feature == feature], policy.minimum_rows)
     st.html(markup.block(markup.heading("PSI by night", "dotted: the bands")))
     st.plotly_chart(
         charts_drift.by_night(nights, "psi", ".3f", (policy.moderate, policy.high)),
@@ -321,7 +335,11 @@ def _cause(home: Home, asked: Asked, d: Drift) -> None:
         spec = home.portfolio.model(asked.model)
         column = f"features.{spec.subject}_features.{d.feature}"
         with st.spinner(f"Walking the column lineage of run {publication.run_id}, weighing its loads, gates and tests"):
-            found = watch_data.causes(home.identity, publication.run_id, column, home)
+            try:
+                found = watch_data.causes(home.identity, publication.run_id, column, home)
+            except ScoretraceError as error:
+                shell.sentence(error, "no causes can be looked for")
+                return
         if found:
             st.html(markup.block(drift_facts.cause_list(found)))
         else:
