@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from datetime import date
+from html import escape
 from typing import Any
 
 import pandas as pd
@@ -20,13 +21,18 @@ _HATCH, _FULL = "line-ne-open", "square"
 
 
 def heatmap(
-    cells: pd.DataFrame, features: Sequence[str], nights: Sequence[date], bands: tuple[float, float], chosen: str = ""
+    cells: pd.DataFrame,
+    features: Sequence[str],
+    nights: Sequence[date],
+    bands: tuple[float, float],
+    chosen: str = "",
+    ink: str = "#1a1f24",
 ) -> go.Figure:
     """PSI of feature × night: one scale with a step at each band, hatched where chance alone could have done it.
 
     cells: feature, as_of, psi, critical, significant, n; a night that is not stored is a gap. features: from the top
     down. bands: PSI from which on a feature has drifted, and has drifted much. Each cell's customdata is
-    [feature, night], for whoever clicks it.
+    [feature, night], for whoever clicks it. ink: the colour of the page's text.
     """
     moderate, high = bands
     top = high * 1.6
@@ -41,7 +47,7 @@ def heatmap(
         {
             "type": "heatmap",
             "x": days,
-            "y": list(features),
+            "y": [_text(f) for f in features],
             "z": values,
             "zmin": 0,
             "zmax": top,
@@ -52,7 +58,7 @@ def heatmap(
             "hoverinfo": "skip",
         },
         # Plotly does not tell which cell of a heatmap was clicked: a point on each one does, and carries its words.
-        *(_marks(shown[mask], moderate, colour) for mask, colour in ((~far, None), (far, "#ffffff")) if mask.any()),
+        *(_marks(shown[mask], moderate, colour) for mask, colour in ((~far, ink), (far, "#ffffff")) if mask.any()),
     ]
     step = max(1, math.ceil(len(days) / 16))
     ticks = days[::-1][::step][::-1]
@@ -252,7 +258,7 @@ def waterfall(moved: Moved) -> go.Figure:
     trace = {
         "type": "waterfall",
         "orientation": "h",
-        "y": names,
+        "y": [_text(name) for name in names],
         "x": [*(value for _, value in parts), moved.change],
         "measure": [*("relative" for _ in parts), "total"],
         "increasing": {"marker": {"color": style.RAISES}},
@@ -303,19 +309,19 @@ def _steps(moderate: float, high: float) -> list[list[object]]:
     ]
 
 
-def _marks(cells: pd.DataFrame, moderate: float, colour: str | None) -> dict[str, object]:
+def _marks(cells: pd.DataFrame, moderate: float, colour: str) -> dict[str, object]:
     """The points of cells: transparent, or a stroke where the PSI is not significant; figures from ``moderate`` on."""
     significant = cells["significant"].tolist()
-    stroke = colour or style.MUTED
+    stroke = style.MUTED if colour != "#ffffff" else colour
     return {
         "type": "scatter",
         "mode": "markers+text",
         "x": [d.isoformat() for d in cells["as_of"]],
-        "y": cells["feature"].tolist(),
+        "y": [_text(f) for f in cells["feature"]],
         "text": [
             f"{v:.2f}" if v >= moderate and sure else "" for v, sure in zip(cells["psi"], significant, strict=True)
         ],
-        "textfont": {"size": 10, **({"color": colour} if colour else {})},
+        "textfont": {"size": 10, "color": colour},
         "customdata": [
             [f, d.isoformat(), formats.day(d), v, c, formats.count(int(n)), "" if sure else ", not significant"]
             for f, d, v, c, n, sure in zip(
@@ -331,10 +337,15 @@ def _marks(cells: pd.DataFrame, moderate: float, colour: str | None) -> dict[str
         },
         "selected": {"marker": {"opacity": 0.45}},
         "unselected": {"marker": {"opacity": 0.45}},
-        "hovertemplate": "%{customdata[0]} on %{customdata[2]}<br>PSI %{customdata[3]:.3f} "
+        "hovertemplate": "%{y} on %{customdata[2]}<br>PSI %{customdata[3]:.3f} "
         "(critical %{customdata[4]:.3f}, "
         "n %{customdata[5]})%{customdata[6]}<extra></extra>",
     }
+
+
+def _text(name: str) -> str:
+    """A name as Plotly writes it: it would read markup in it."""
+    return escape(name, quote=False)
 
 
 def _short(label: str) -> str:

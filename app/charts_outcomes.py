@@ -337,17 +337,14 @@ def fairness_words(rows: Sequence[StoredGroup], bound: float = FOUR_FIFTHS) -> s
 
 def _points(rows: Sequence[StoredPerformance], figure: str, y_format: str, kind: str) -> dict[str, Any]:
     hollow = kind == "estimated"
+    lows = [getattr(r, f"{figure}_low", None) for r in rows]
+    highs = [getattr(r, f"{figure}_high", None) for r in rows]
     return {
         "type": "scatter",
         "mode": "markers",
         "x": [r.month for r in rows],
         "y": [getattr(r, figure) for r in rows],
-        "error_y": _interval(
-            [getattr(r, figure) for r in rows],
-            [getattr(r, f"{figure}_low", None) for r in rows],
-            [getattr(r, f"{figure}_high", None) for r in rows],
-            dashed=hollow,
-        ),
+        **({"error_y": _interval([getattr(r, figure) for r in rows], lows, highs, faint=hollow)} if any(lows) else {}),
         "marker": {
             "size": 8,
             "color": style.MUTED if hollow else style.ACCENT,
@@ -360,13 +357,13 @@ def _points(rows: Sequence[StoredPerformance], figure: str, y_format: str, kind:
 
 
 def _interval(
-    values: Sequence[float | None], lows: Sequence[float | None], highs: Sequence[float | None], *, dashed: bool = False
+    values: Sequence[float | None], lows: Sequence[float | None], highs: Sequence[float | None], *, faint: bool = False
 ) -> dict[str, Any]:
     ends = list(zip(values, lows, highs, strict=True))
     return {
         "type": "data",
         "symmetric": False,
-        "thickness": 0.8 if dashed else 1.3,
+        "thickness": 0.8 if faint else 1.3,
         "width": 3,
         "array": [h - v if v is not None and h is not None else 0 for v, _, h in ends],
         "arrayminus": [v - low if v is not None and low is not None else 0 for v, low, _ in ends],

@@ -68,7 +68,7 @@ def figures(d: Drift, least: int) -> Html:
     """One feature's stored figures of a night, side by side."""
     against = "its own part of the baseline" if d.against == "segment" else "the whole baseline"
     over = "beyond chance" if d.significant else "chance alone reaches it"
-    rank = "not used by the model" if not d.importance else f"importance rank {d.importance}"
+    rank = "not used by the model" if not d.importance else "rank by gain, 1 the most"
     new = d.new_category_rate is not None
     return markup.facts(
         [

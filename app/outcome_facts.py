@@ -62,6 +62,10 @@ def kind(row: StoredPerformance) -> Html:
 def figures(row: StoredPerformance, holdout: Holdout | None) -> Html:
     """One month's figures side by side, the holdout's under them."""
     reached = holdout.metrics if holdout else {}
+
+    def holdout_of(figure: str, places: int) -> list[Cell]:
+        return [f"holdout {_number(reached[figure], places)}"] if figure in reached else []
+
     interval = f"{_number(row.auc_low)} to {_number(row.auc_high)}" if row.auc_low is not None else "no interval"
     events = f"{formats.count(row.events)} events" if row.events is not None else "not known yet"
     return markup.facts(
@@ -70,9 +74,9 @@ def figures(row: StoredPerformance, holdout: Holdout | None) -> Html:
             ("Rows", formats.count(row.n), f"v{row.model_version}, scored {row.origin}"),
             ("Came true", formats.probability(row.observed_rate), events),
             ("Expected", formats.probability(row.mean_pd), f"{formats.decimal(row.expected, 1)} events"),
-            ("AUC", _number(row.auc), f"{interval}; holdout {_number(reached.get('auc'))}"),
-            ("KS", _number(row.ks), f"holdout {_number(reached.get('ks'))}"),
-            ("Brier", _number(row.brier, 4), f"holdout {_number(reached.get('brier'), 4)}"),
+            ("AUC", _number(row.auc), markup.join([interval, *holdout_of("auc", 3)], "; ")),
+            ("KS", _number(row.ks), markup.join(holdout_of("ks", 3))),
+            ("Brier", _number(row.brier, 4), markup.join(holdout_of("brier", 4))),
             (
                 "Calibration slope",
                 _number(row.calibration_slope, 2),
@@ -102,7 +106,7 @@ def grade_table(rows: Sequence[StoredGrade], caption: str) -> Html:
             formats.probability(r.observed_rate),
             formats.count(r.events),
             formats.decimal(r.expected, 1),
-            _number(r.jeffreys_p),
+            formats.MISSING if r.jeffreys_p is None else "<0.001" if r.jeffreys_p < 0.001 else _number(r.jeffreys_p),
             grade_verdict(r),
         ]
         for r in rows

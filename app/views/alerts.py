@@ -84,7 +84,8 @@ def _alert(home: Home, actor: Actor, alert: Alert) -> None:
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         title = f"<h1>{markup.html(alert.id)} <span class='answer'>{alert_facts.state(alert)}</span></h1>"
         st.html(markup.block(Html(title)), width="content")
-        st.page_link(shell.ALERTS, label="‹ all alerts", query_params=session.address(), icon="")
+        with st.container(key="actions-back", width="content"):
+            st.page_link(shell.ALERTS, label="‹ all alerts", query_params=session.address(), icon="")
     if said := st.session_state.pop(_SAID, None):
         st.html(markup.block(markup.status("ok", said)))
     st.html(markup.block(Html(f"<p>{markup.html(alert.message)}</p>"), markup.GAP, alert_facts.figures(alert)))
@@ -118,7 +119,7 @@ def _members(alert: Alert) -> None:
         st.html(markup.block(markup.join(alert.members, " · ")))
         return
     model = alert.id.split("/")[1]
-    with st.container(key="openers-members-of-alert", horizontal=True, gap="small"):
+    with st.container(key="actions-members", horizontal=True, gap="small"):
         for feature in alert.members:
             query = {session.AS_OF: alert.as_of.isoformat(), "model": model, "feature": feature}
             st.page_link(shell.DRIFT, label=shell.plain(feature), query_params=query, icon="")

@@ -26,6 +26,7 @@ SHOWN_NIGHTS = 30
 SHOWN_FEATURES = 20
 SHOWN_SEGMENTS = 14
 _STILL = {"displayModeBar": False}
+_INK = {"light": "#1a1f24", "dark": "#e3e7eb"}  # the text colours of the themes
 
 
 @dataclass(frozen=True)
@@ -183,7 +184,8 @@ def _heatmap(home: Home, asked: Asked, rows: Sequence[Drift], tonight: Sequence[
         ]
     )
     st.html(markup.block(markup.heading("PSI by feature and night", note)))
-    figure = charts_drift.heatmap(cells, features, asked.nights, bands, asked.feature)
+    ink = _INK.get(str(st.context.theme.type), _INK["light"])
+    figure = charts_drift.heatmap(cells, features, asked.nights, bands, asked.feature, ink)
     words = charts_drift.heatmap_words(cells, asked.night, bands)
     key = f"heatmap@{st.query_params.to_dict()}"
 
@@ -194,7 +196,7 @@ def _heatmap(home: Home, asked: Asked, rows: Sequence[Drift], tonight: Sequence[
             controls.to_url(feature=said[0], night=night)
 
     st.plotly_chart(figure, key=key, alt=words, config=_STILL, on_select=open_cell, selection_mode="points")
-    with st.container(key="actions-under", horizontal=True, vertical_alignment="center", gap="small"):
+    with st.container(key="actions-under", horizontal=True, vertical_alignment="bottom", gap="small"):
         names = {"": "choose a feature"} | {d: d for d in order}
         controls.select("Feature", "feature", names, asked.feature, 320)
         controls.night("Night", "night", asked.nights, asked.night)
@@ -358,7 +360,8 @@ def _cause(home: Home, asked: Asked, d: Drift) -> None:
 def _told(alert: Alert) -> None:
     head = markup.join([markup.quiet(f"alert told {formats.day(alert.as_of)}, {alert.state}")])
     st.html(markup.block(head, drift_facts.cause_list(alert.causes)))
-    st.page_link(shell.ALERTS, label="open the alert ▸", icon="", query_params=session.address(alert=alert.id))
+    with st.container(key=f"actions-{alert.id}"):
+        st.page_link(shell.ALERTS, label="open the alert ▸", icon="", query_params=session.address(alert=alert.id))
 
 
 # ── what it did to the scores ────────────────────────────────────────────────────────────────────────────────
