@@ -99,6 +99,34 @@ def drift(
         out.print(f"{left:,} less drifted are not shown; --feature, --limit or --json show more")
 
 
+@watch.command("score-drift")
+def score_drift(
+    start: Annotated[datetime, typer.Option("--from", formats=["%Y-%m-%d"])],
+    end: Annotated[datetime, typer.Option("--to", formats=["%Y-%m-%d"])],
+    model: Annotated[str | None, typer.Option("--model", help="One model; by default the portfolio's first.")] = None,
+    segment: Annotated[str | None, typer.Option(help="One part of a split: product=card.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Features to print, the largest parts first.")] = 15,
+    as_json: JsonFlag = False,
+) -> None:
+    """Why the mean score of two nights differs: by feature, exact in log-odds on the nights' samples."""
+    from app.drift_report import scores_moved
+
+    if start >= end:
+        raise ConfigError(f"--from {start.date()} is not before --to {end.date()}", "give the earlier night first")
+    moved = scores_moved(Settings.load(), start.date(), end.date(), model=model, segment=segment)
+    if as_json:
+        print_json(vars(moved) | {"change": moved.change, "unit": "log-odds, mean of the sample"})
+        return
+    out.print(
+        f"{moved.model}: mean log-odds of the sample {moved.before:+.4f} → {moved.after:+.4f}, {moved.change:+.4f} "
+        f"({moved.rows[0]:,} and {moved.rows[1]:,} subjects)"
+    )
+    shown = list(moved.by_feature.items())[:limit]
+    lines = [(name, f"{part:+.4f}") for name, part in shown]
+    rest = list(moved.by_feature.values())[limit:]
+    print_table(("feature", "log-odds"), [*lines, *([(f"{len(rest)} others", f"{sum(rest):+.4f}")] if rest else [])])
+
+
 @alerts.command("list")
 def list_alerts(
     every: Annotated[bool, typer.Option("--all", help="Resolved ones too.")] = False, as_json: JsonFlag = False

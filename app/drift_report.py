@@ -11,6 +11,8 @@ from pipeline.errors import NotFound
 from pipeline.home import open_home
 from pipeline.monitoring.drift import Drift, history
 from pipeline.monitoring.policy import SEGMENTS
+from pipeline.monitoring.score_drift import Moved, between
+from pipeline.portfolio import Portfolio
 
 
 def drift_between(
@@ -32,12 +34,7 @@ def drift_between(
         portfolio.model(model)
     elif version is not None:
         model = portfolio.models[0].name
-    dimension, _, part = (segment or "").partition("=")
-    if dimension and dimension not in portfolio.monitoring.segments:
-        raise NotFound(
-            f"the book is not split by {dimension!r}",
-            f"{portfolio.name} declares {', '.join(portfolio.monitoring.segments)} (of {', '.join(SEGMENTS)})",
-        )
+    dimension, part = _split(portfolio, segment)
     with closing(lake.connect(settings)) as con:
         found = history(
             con, start, end, model=model, version=version, feature=feature, dimension=dimension, segment=part or None
@@ -50,3 +47,30 @@ def drift_between(
             f"`scoretrace monitor --as-of DATE{against}` stores a published night's",
         )
     return found
+
+
+def scores_moved(
+    settings: Settings, start: date, end: date, *, model: str | None = None, segment: str | None = None
+) -> Moved:
+    """Why the mean score of two nights differs, by feature. segment: ``product=card``; None is the whole book.
+
+    Raises NotFound for a model, a split or a night of which nothing is stored.
+    """
+    portfolio, _ = open_home(settings)
+    spec = portfolio.model(model) if model else portfolio.models[0]
+    dimension, part = _split(portfolio, segment)
+    if dimension and not part:
+        raise NotFound(f"--segment {dimension} names no part of the split", f"name one, such as {dimension}=VALUE")
+    with closing(lake.connect(settings)) as con:
+        return between(con, spec.name, start, end, dimension=dimension, segment=part)
+
+
+def _split(portfolio: Portfolio, segment: str | None) -> tuple[str, str]:
+    """``product=card`` as split and part. Raises NotFound for a split that the portfolio does not declare."""
+    dimension, _, part = (segment or "").partition("=")
+    if dimension and dimension not in portfolio.monitoring.segments:
+        raise NotFound(
+            f"the book is not split by {dimension!r}",
+            f"{portfolio.name} declares {', '.join(portfolio.monitoring.segments)} (of {', '.join(SEGMENTS)})",
+        )
+    return dimension, part

@@ -111,7 +111,7 @@ def test_words_are_text_and_must_be_there(book: Book) -> None:
 
 
 def test_two_who_sign_at_once_both_count_once_each(book: Book) -> None:
-    for _ in range(20):
+    for _ in range(50):
         p = desk(book).request(person("dana", "data_scientist"), "pd_default", second(book), "again")
         both = threading.Barrier(4)
         errors: list[BaseException] = []
