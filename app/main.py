@@ -19,7 +19,11 @@ def main() -> None:
     st.html(shell.STYLE_SHEET)
     groups = {
         "Watch": [st.Page(shell.TONIGHT, title="Tonight", url_path="tonight", default=True)],
-        "Explain": [st.Page(shell.SCORES, title="Scores", url_path="scores")],
+        "Explain": [
+            st.Page(shell.SCORES, title="Scores", url_path="scores"),
+            st.Page(shell.LINEAGE, title="Lineage", url_path="lineage"),
+            st.Page(shell.RUNS, title="Runs", url_path="runs"),
+        ],
     }
     page = st.navigation(groups, position="hidden")
     session.write_address()

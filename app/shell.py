@@ -19,6 +19,8 @@ from pipeline.governance.access import Actor
 STYLE_SHEET = Path(__file__).resolve().parent / "portal.css"
 TONIGHT = "views/tonight.py"
 SCORES = "views/scores.py"
+LINEAGE = "views/columns.py"
+RUNS = "views/runs.py"
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>~:$])")
 
 

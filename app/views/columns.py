@@ -1,0 +1,1 @@
+"""Lineage: what does this column depend on, and who depends on it?"""
