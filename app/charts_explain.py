@@ -30,14 +30,14 @@ def steps(parts: Sequence[tuple[str, float]], most: int = STRONGEST) -> tuple[St
 
 
 def waterfall(base: float, parts: Sequence[Step], total: float) -> go.Figure:
-    """From the base rate's log-odds to the score's, a bar a feature: to the right raises risk, to the left lowers it."""
+    """From the base rate's log-odds to the score's, a bar a feature: right raises risk, left lowers it."""
     names = ["base rate", *(s.name for s in parts), "score"]
     values = [base, *(s.adds for s in parts), total]
     levels = [0.0, base]
     for step in parts:
         levels.append(levels[-1] + step.adds)
     # The bars of a log-odds start far from 0: the axis shows where they move, and the two totals reach its edge.
-    low, high = min(levels[1:] + [total]), max(levels[1:] + [total])
+    low, high = min(*levels[1:], total), max(*levels[1:], total)
     room = max((high - low) * 0.22, 0.05)
     edge = low - room
     colours = [style.MUTED, *(style.RAISES if s.adds > 0 else style.LOWERS for s in parts), style.MUTED]

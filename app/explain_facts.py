@@ -51,14 +51,14 @@ def verdict(proof: Proof) -> Html:
         title = markup.status("ok", "Proved:")
         return Html(f"<p>{title} {markup.html(told)}{seconds}</p>")
     wrong = len({d.name for d in proof.differences})
-    title = f"Not proved: {formats.plural(wrong, 'value')} computed again from {rows} differ from what is stored"
+    failed = f"Not proved: {formats.plural(wrong, 'value')} computed again from {rows} differ from what is stored"
     columns = [Column("value"), Column("stored", "number"), Column("computed again", "number fill")]
     lines = [[d.name, value(d.stored), value(d.replayed)] for d in proof.differences]
     table = markup.table(columns, lines, "Values that do not come out as stored", fit=True)
-    return Html(f"<p>{markup.status('stop', title)}</p>{table}")
+    return Html(f"<p>{markup.status('stop', failed)}</p>{table}")
 
 
-def feature_table(features: Sequence[Explanatory], chosen: str | None, caption: str) -> Html:
+def feature_table(features: Sequence[Explanatory], chosen: str | None, caption: str, currency: str) -> Html:
     """Features with value, unit, contribution and definition; the first column holds the names."""
     columns = [
         Column("feature"),
@@ -71,7 +71,7 @@ def feature_table(features: Sequence[Explanatory], chosen: str | None, caption: 
         [
             Html(f"<span class='{'chosen' if f.name == chosen else ''}'>{markup.html(f.name)}</span>"),
             value(f.value),
-            str(f.declared.get("unit") or formats.MISSING),
+            unit(f, currency) or formats.MISSING,
             contribution(f.contribution),
             markup.hint(f.description, f.description),
         ]
@@ -84,10 +84,15 @@ def contribution(adds: float | None) -> Html:
     """What a feature adds to the log-odds, or that the model does not read it."""
     if adds is None:
         return markup.quiet("not read")
-    return Html(formats.signed(adds))
+    return Html(formats.signed(adds, 3))
 
 
-def feature_facts(feature: TracedFeature) -> Html:
+def unit(feature: Explanatory, currency: str) -> str:
+    """The unit that the project declares, with the lender's own currency in it."""
+    return str(feature.declared.get("unit") or "").replace("currency", currency)
+
+
+def feature_facts(feature: TracedFeature, currency: str) -> Html:
     """A chosen feature: figures, definition, and what stands for it."""
     passed = sum(t["status"] == "pass" for t in feature.tests)
     tests = markup.status("none", "none on this column")
@@ -98,7 +103,7 @@ def feature_facts(feature: TracedFeature) -> Html:
     proved = markup.status(*(("ok", "these rows give it again") if feature.proved else ("stop", "does not come out")))
     figures = markup.facts(
         [
-            ("Value", value(feature.value), str(feature.declared.get("unit") or "")),
+            ("Value", value(feature.value), unit(feature, currency)),
             ("Log-odds", contribution(feature.contribution), _effect(feature.contribution)),
             ("Source rows", formats.count(rows), ", ".join(f"raw.{s.table}" for s in feature.sources) or "none"),
         ]

@@ -24,16 +24,16 @@ from lineage.changes import Why
 from lineage.columns import ColumnGraph, run_lineage
 from lineage.documentation import TableDoc, documentation
 from lineage.explained import Explained
+from lineage.graph import Difference
 from lineage.personal_data import personal_names
 from lineage.recording import published
 from lineage.rescore import recorded_booster
 from lineage.subjects import lake_of
 from lineage.trace import Trace
-from pipeline import ledger
 from pipeline.governance import guard
 from pipeline.governance.access import Actor
-from pipeline.ledger import Publication, ScoredModel
 from pipeline.lake import session
+from pipeline.ledger import Publication, ScoredModel
 from pipeline.model_card import importance
 
 
@@ -75,6 +75,11 @@ def pack(home: Home, subject: str, score: Score, actor: Actor, *, personal_data:
 def graph(home: Home, run_id: str) -> ColumnGraph:
     """The column graph that a run recorded. Raises NotFound."""
     return _graph(home.identity, run_id, home)
+
+
+def difference(home: Home, run_id: str, before: str) -> Difference:
+    """What one run's column graph has that another's had not, and the other way round. Raises NotFound."""
+    return _difference(home.identity, run_id, before, home)
 
 
 def documented(home: Home, run_id: str) -> Mapping[str, TableDoc]:
@@ -127,6 +132,11 @@ def _graph(identity: str, run_id: str, _home: Home) -> ColumnGraph:
     return run_lineage(_home.settings, _home.engine, run_id)
 
 
+@st.cache_data(show_spinner=False, max_entries=16)
+def _difference(identity: str, run_id: str, before: str, _home: Home) -> Difference:
+    return graph(_home, run_id).difference(graph(_home, before))
+
+
 @st.cache_resource(show_spinner=False, max_entries=8)
 def _documented(identity: str, run_id: str, _home: Home) -> Mapping[str, TableDoc]:
     return documentation(_home.settings, _home.engine, run_id)
@@ -150,11 +160,3 @@ def _lake_on(home: Home, score: Score) -> duckdb.DuckDBPyConnection:
 @st.cache_resource(show_spinner=False, max_entries=6, on_release=lambda con: con.close())
 def _lake(identity: str, id_: int, _home: Home, _publication: Publication) -> duckdb.DuckDBPyConnection:
     return lake_of(_home.settings, _publication)
-
-
-def scored_by(home: Home, run_id: str) -> tuple[ScoredModel, ...]:
-    """The models that scored in a published run; none when it published nothing."""
-    run = ledger.run(home.engine, run_id)
-    return next(
-        (p.models for p in ledger.publications(home.engine, run.as_of, run.as_of) if p.run_id == run_id), ()
-    )

@@ -29,8 +29,8 @@ _SLA = {
     Sla.BACKFILLED: ("ok", "backfilled"),
     Sla.NONE: ("none", "no due time"),
 }
-_VERDICT = {"pass": ("ok", "pass"), "warn": ("watch", "warn"), "fail": ("stop", "fail")}
-_TASK = {
+VERDICT = {"pass": ("ok", "pass"), "warn": ("watch", "warn"), "fail": ("stop", "fail")}
+TASK = {
     "succeeded": ("ok", ""),
     "failed": ("stop", "failed"),
     "abandoned": ("stop", "abandoned"),
@@ -140,7 +140,7 @@ def steps(attempts: Sequence[TaskAttempt]) -> list[Step]:
     found = []
     for task in dict.fromkeys(a.task for a in attempts):
         tries = [a for a in attempts if a.task == task]
-        level, word = _TASK.get(tries[-1].status, ("none", tries[-1].status))
+        level, word = TASK.get(tries[-1].status, ("none", tries[-1].status))
         seconds = sum(a.seconds or 0.0 for a in tries)
         said = [formats.duration(seconds)]
         if tries[-1].rows is not None:
@@ -170,7 +170,7 @@ def gate_table(gates: Sequence[GateVerdict], caption: str) -> Html:
         [
             g.gate,
             g.subject,
-            markup.status(*_VERDICT.get(g.verdict, ("none", g.verdict))),
+            markup.status(*VERDICT.get(g.verdict, ("none", g.verdict))),
             formats.decimal(g.observed),
             markup.join([g.message.removeprefix(f"{g.subject}: "), markup.quiet(g.expected)], "; "),
         ]
@@ -205,20 +205,20 @@ def promoted_by(promotion: LetScore | None, zone: ZoneInfo) -> Html:
     return markup.join([who, markup.at(promotion.promoted_at, zone)], ", ")
 
 
-def test_table(results: Sequence[DbtResult]) -> Html:
-    """The data tests that did not pass, failures first."""
+def test_table(results: Sequence[DbtResult], caption: str = "Data tests that did not pass") -> Html:
+    """Data tests with how they ended, failures first."""
     columns = [Column("test"), Column("on"), Column("result"), Column("rows", "number"), Column("message", "wrap fill")]
     rows: list[list[Cell]] = [
         [
             markup.hint(_test_name(r.unique_id), r.unique_id),
             f"{r.model}.{r.column}" if r.column else r.model,
-            markup.status(*_VERDICT.get(r.status, ("stop", r.status))),
+            markup.status(*VERDICT.get(r.status, ("stop", r.status))),
             formats.count(r.failures),
             r.message or formats.MISSING,
         ]
         for r in sorted(results, key=lambda r: r.status == "warn")
     ]
-    return markup.table(columns, rows, "Data tests that did not pass")
+    return markup.table(columns, rows, caption)
 
 
 def _test_name(unique_id: str) -> str:

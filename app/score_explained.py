@@ -10,7 +10,17 @@ from datetime import date
 
 import streamlit as st
 
-from app import charts_explain, charts_lineage, column_paths, explain_facts, explanations, formats, markup, session, shell
+from app import (
+    charts_explain,
+    charts_lineage,
+    column_paths,
+    explain_facts,
+    explanations,
+    formats,
+    markup,
+    session,
+    shell,
+)
 from app.data import Score
 from app.markup import Html
 from app.session import Reader
@@ -49,9 +59,15 @@ def show(reader: Reader, subject: str, scores: Sequence[Score]) -> None:
             shell.sentence(error, "the contributions cannot be told")
             return
         parts = None
-    _why(subject, score, parts, found, feature)
-    if found and feature:
-        _feature(reader, subject, score, found.feature(feature))
+    traced = found.feature(feature) if found and feature else None  # a name that is none is said before anything else
+    source = found or parts
+    assert source is not None
+    _why(reader, subject, score, source, feature)
+    if traced:
+        _feature(reader, subject, score, traced)
+    if rest := source.features[charts_explain.STRONGEST :]:
+        with st.expander(f"{formats.count(len(rest))} other features"):
+            _features(reader, subject, score, rest, feature, "other", "Other features")
     if len(scores) > 1:
         _moved(reader, subject, scores, actor)
 
@@ -100,7 +116,9 @@ def _offer(score: Score, subject: str) -> None:
         if st.button("Prove it", key=f"prove {score.id} {score.as_of}"):
             st.query_params.from_dict(_here(score, subject, prove="1"))
             st.rerun()
-        told = "Computes every feature and the score again from the source rows, by the SQL and the model of that night."
+        told = (
+            "Computes every feature and the score again from the source rows, by the SQL and the model of that night."
+        )
         st.html(markup.block(markup.quiet(told)), width="content")
 
 
@@ -117,9 +135,7 @@ def _proved(reader: Reader, subject: str, score: Score, actor: Actor) -> Trace:
     return found if _clear(reader, subject, score, actor, found, names) else masked(found)
 
 
-def _clear(
-    reader: Reader, subject: str, score: Score, actor: Actor, found: Trace, names: tuple[str, ...]
-) -> bool:
+def _clear(reader: Reader, subject: str, score: Score, actor: Actor, found: Trace, names: tuple[str, ...]) -> bool:
     """Whether personal data is shown in clear: only here, only to who asked for it in this session, and on record."""
     opened, this = st.session_state.get(_CLEAR), (actor.name, subject, score.id, score.as_of)
     if not access.may(actor, "personal_data.read"):
@@ -143,14 +159,14 @@ def _clear(
 # ── contributions ────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _why(subject: str, score: Score, parts: Explained | None, found: Trace | None, chosen: str | None) -> None:
+def _why(reader: Reader, subject: str, score: Score, source: Explained | Trace, chosen: str | None) -> None:
     """The waterfall beside its table; each feature's name opens its rows."""
-    source = found or parts
-    assert source is not None
     features: Sequence[explain_facts.Explanatory] = source.features
     bars = charts_explain.steps([(f.name, f.contribution or 0.0) for f in features])
     read = sum(f.contribution is not None for f in features)
-    note = f"log-odds: the base rate and {formats.count(read)} contributions add up to {formats.signed(score.log_odds, 4)}"
+    note = (
+        f"log-odds: the base rate and {formats.count(read)} contributions add up to {formats.signed(score.log_odds, 4)}"
+    )
     with st.container(key="pair-why"):
         left, right = st.columns([5, 7], gap="medium")
     with left:
@@ -159,20 +175,22 @@ def _why(subject: str, score: Score, parts: Explained | None, found: Trace | Non
             charts_explain.waterfall(source.base, bars, score.log_odds),
             key="waterfall", alt=charts_explain.waterfall_words(source.base, bars, score.log_odds), config=_STILL,
         )  # fmt: skip
-    strongest = features[: charts_explain.STRONGEST]
     with right:
-        _features(subject, score, strongest, chosen, "strongest", "Strongest features")
-    if rest := features[charts_explain.STRONGEST :]:
-        opened = any(f.name == chosen for f in rest)
-        with st.expander(f"{formats.count(len(rest))} other features", expanded=opened):
-            _features(subject, score, rest, chosen, "other", "Other features")
+        strongest = features[: charts_explain.STRONGEST]
+        _features(reader, subject, score, strongest, chosen, "strongest", "Strongest features")
 
 
 def _features(
-    subject: str, score: Score, shown: Sequence[explain_facts.Explanatory], chosen: str | None, key: str, title: str
+    reader: Reader,
+    subject: str,
+    score: Score,
+    shown: Sequence[explain_facts.Explanatory],
+    chosen: str | None,
+    key: str,
+    title: str,
 ) -> None:
     head = markup.heading(title, "a name opens its path and its very rows")
-    table = explain_facts.feature_table(shown, chosen, title)
+    table = explain_facts.feature_table(shown, chosen, title, reader.home.portfolio.currency)
     links = [(f.name, _here(score, subject, feature=f.name)) for f in shown]
     shell.linked_table(key, head, table, shell.SCORES, links)
 
@@ -187,7 +205,7 @@ def _feature(reader: Reader, subject: str, score: Score, feature: TracedFeature)
         with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
             st.html(markup.block(Html(f"<h2>Where {markup.html(feature.name)} came from</h2>")), width="stretch")
             st.page_link(shell.LINEAGE, label="its lineage ▸", query_params=session.address(column=node), icon="")
-        st.html(markup.block(explain_facts.feature_facts(feature)))
+        st.html(markup.block(explain_facts.feature_facts(feature, reader.home.portfolio.currency)))
         feeding = _path(reader, subject, score, node)
         for source in feature.sources:
             _rows(reader, source, feeding.get(source.table, ()))
