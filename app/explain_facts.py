@@ -11,7 +11,7 @@ from app import formats, markup
 from app.markup import Cell, Column, Html
 from lineage.changes import BASE, Why
 from lineage.personal_data import MASK, shown
-from lineage.trace import Proof, TracedFeature
+from lineage.trace import Proof, Source, TracedFeature
 from pipeline.contracts import CONTRACTS, ID, LANDING_COLUMNS, MONEY
 from pipeline.contracts import Column as ContractColumn
 
@@ -130,6 +130,14 @@ def _effect(adds: float | None) -> str:
     if not adds:
         return "moves nothing"
     return "raises risk" if adds > 0 else "lowers risk"
+
+
+def newest_first(source: Source) -> tuple[Mapping[str, Any], ...]:
+    """A source's rows by the day they speak of; where that is no plain column, by the day they were loaded."""
+    contract = CONTRACTS[source.table]
+    names = {c.name for c in contract.columns}
+    day = contract.event_date if contract.event_date in names else "load_date"
+    return tuple(sorted(source.rows, key=lambda row: (row[day], row["source_row"]), reverse=True))
 
 
 def row_table(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from lineage import changes, evidence
 from lineage import explained as splitting
 from lineage import trace as tracing
 from lineage.changes import Why
-from lineage.columns import ColumnGraph, run_lineage
+from lineage.columns import ColumnGraph, run_lineage, undated
 from lineage.documentation import TableDoc, documentation
 from lineage.explained import Explained
 from lineage.graph import Difference
@@ -30,6 +31,8 @@ from lineage.recording import published
 from lineage.rescore import recorded_booster
 from lineage.subjects import lake_of
 from lineage.trace import Trace
+from pipeline import archive
+from pipeline.errors import NotFound
 from pipeline.governance import guard
 from pipeline.governance.access import Actor
 from pipeline.lake import session
@@ -80,6 +83,18 @@ def graph(home: Home, run_id: str) -> ColumnGraph:
 def difference(home: Home, run_id: str, before: str) -> Difference:
     """What one run's column graph has that another's had not, and the other way round. Raises NotFound."""
     return _difference(home.identity, run_id, before, home)
+
+
+def other_sql(home: Home, now: Mapping[str, str | None], then: Mapping[str, str | None]) -> tuple[str, ...]:
+    """Names whose archived SQL is another beyond the dates in it, or that one side alone has; in name order."""
+
+    def differs(name: str) -> bool:
+        pair = now.get(name), then.get(name)
+        if pair[0] == pair[1]:
+            return False
+        return None in pair or len({_undated(home.identity, str(sha), home) for sha in pair}) > 1
+
+    return tuple(name for name in sorted({*now, *then}) if differs(name))
 
 
 def documented(home: Home, run_id: str) -> Mapping[str, TableDoc]:
@@ -134,7 +149,20 @@ def _graph(identity: str, run_id: str, _home: Home) -> ColumnGraph:
 
 @st.cache_data(show_spinner=False, max_entries=16)
 def _difference(identity: str, run_id: str, before: str, _home: Home) -> Difference:
-    return graph(_home, run_id).difference(graph(_home, before))
+    """SQL that is another in its dates alone is not another definition."""
+    now, then = graph(_home, run_id), graph(_home, before)
+    sides = ({name: t.sql_sha256 for name, t in g.tables.items()} for g in (now, then))
+    changed = other_sql(_home, *sides)
+    found = now.difference(then)
+    return replace(found, models_changed=tuple(t for t in found.models_changed if t in changed))
+
+
+@st.cache_data(show_spinner=False, max_entries=512)
+def _undated(identity: str, sha256: str, _home: Home) -> str:
+    try:
+        return undated(archive.read_text(_home.settings, sha256))
+    except NotFound:
+        return sha256  # gone from the archive: its hash is all there is to compare
 
 
 @st.cache_resource(show_spinner=False, max_entries=8)

@@ -241,7 +241,7 @@ def _rows(reader: Reader, source: Source, feeding: Sequence[str]) -> None:
         note += f"; the first {explain_facts.ROWS_SHOWN} are shown, the evidence pack has all"
     currency = reader.home.portfolio.currency
     head = markup.heading(f"raw.{source.table}", note)
-    shown, caption = source.rows[: explain_facts.ROWS_SHOWN], f"Rows of raw.{source.table}"
+    shown, caption = explain_facts.newest_first(source)[: explain_facts.ROWS_SHOWN], f"Rows of raw.{source.table}"
     st.html(markup.block(head, explain_facts.row_table(source.table, shown, currency, caption, feeding)))
     with st.expander("Every column of these rows"):
         every = explain_facts.row_table(source.table, shown, currency, f"{caption} with every column")
@@ -283,6 +283,9 @@ def _moved(reader: Reader, subject: str, scores: Sequence[Score], actor: Actor) 
     personal = personal_features(found.first) | personal_features(found.second)
     notes = "".join(f"<p>{markup.status('watch', n)}</p>" for n in found.notes)
     place.html(markup.block(explain_facts.parts_table(found), markup.GAP, Html(notes)))
+    if not found.by_feature:
+        st.html(markup.block(markup.quiet("No feature's contribution is another: the score did not move.")))
+        return
     st.html(markup.block(explain_facts.moved_table(found, charts_explain.STRONGEST, personal)))
     changed = [(part.name, table, rows) for part in found.parts for table, rows in part.rows.items()]
     if changed:

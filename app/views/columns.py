@@ -117,7 +117,7 @@ def _column(reader: Reader, graph: ColumnGraph, node: str) -> None:
             st.code(f"{(st.context.url or '').partition('?')[0]}?{query}", language=None)
     _graph(graph, drawing, node, up, down)
     with st.container(key="pair-column"):
-        left, right = st.columns([6, 6], gap="medium")
+        left, right = st.columns([7, 6], gap="medium")
     with left:
         _panel(reader, graph, node)
     with right:
@@ -267,7 +267,8 @@ def _compare(reader: Reader, graph: ColumnGraph) -> None:
     assert other is not None
     then = explanations.graph(reader.home, other.run_id)
     difference = explanations.difference(reader.home, reader.publication.run_id, other.run_id)
-    st.html(markup.block(Html(f"<p>{markup.html(lineage_facts.counted(difference))}</p>")))
+    told = f"{lineage_facts.counted(difference)}; SQL that differs in the night's date alone is the same"
+    st.html(markup.block(Html(f"<p>{markup.html(told)}</p>")))
     if difference.models_changed:
         st.html(markup.block(lineage_facts.difference_table(graph, then, difference)))
     if not difference.empty:

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 import streamlit as st
 
-from app import charts_runs, formats, markup, night_facts, run_facts, session, shell
+from app import charts_runs, explanations, formats, markup, night_facts, run_facts, session, shell
 from app.markup import Html
 from app.session import Home
 from pipeline import archive, ledger
@@ -195,18 +195,22 @@ def _compare(home: Home, run: Run) -> None:
     totals = [ledger.dbt_totals(home.engine, r.run_id) for r in sides]
     gates = [ledger.gate_verdicts(home.engine, r.run_id) for r in sides]
     sql = [_definitions(home, r) for r in sides]
+    changed = explanations.other_sql(home, sql[0], sql[1])
     facts = [dict(run_facts.flat(r.environment)) for r in sides]
     st.html(markup.block(run_facts.compared(run, then, (attempts[0], attempts[1]), (totals[0], totals[1]))))
-    for found, title in ((sql, "dbt models whose SQL is another"), (facts, "Environment that is another")):
-        if found[0] != found[1]:
-            head = markup.heading(title, "every night's SQL names its own date: see Lineage for what else changed")
-            head = head if found is sql else markup.heading(title)
-            st.html(markup.block(head, run_facts.fact_changes(found[0], found[1], title)))
-        else:
-            st.html(markup.block(Html(f"<p>{markup.status('ok', 'the same')} {markup.quiet(title)}: none</p>")))
+    _changes("SQL of dbt models beyond its dates", *({n: f[n] for n in changed if n in f} for f in sql))
+    _changes("Environment", *facts)
     if gates[0] or gates[1]:
         with st.expander("Gate figures of both runs"):
             st.html(markup.block(run_facts.gate_changes(gates[0], gates[1])))
+
+
+def _changes(title: str, now: dict[str, str], then: dict[str, str]) -> None:
+    if now == then:
+        st.html(markup.block(Html(f"<p>{markup.html(title)}: {markup.status('ok', 'the same in both runs')}</p>")))
+        return
+    table = run_facts.fact_changes(now, then, f"{title} that is another")
+    st.html(markup.block(markup.heading(title, "what is another"), table))
 
 
 def _definitions(home: Home, run: Run) -> dict[str, str]:
