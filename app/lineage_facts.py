@@ -27,19 +27,23 @@ def description(node: str, doc: TableDoc) -> str:
     return said
 
 
-def column_facts(node: str, sql_type: str, model: str | None, doc: TableDoc, rows: int | None, currency: str) -> Html:
+def column_facts(
+    node: str, sql_type: str, model: str | None, doc: TableDoc, rows: tuple[int, bool] | None, currency: str
+) -> Html:
     """A chosen column: its type, unit, owner, and the rows of its table."""
     table, _, column = node.rpartition(".")
     declared = doc.column(column).declared
     unit = str(declared.get("unit") or formats.MISSING).replace("currency", currency)
     owner = str(declared.get("owner") or doc.owner or formats.MISSING)
-    held = "computed when read" if doc.view else formats.plural(rows, "row") if rows is not None else formats.MISSING
+    held: tuple[str, str] = ("view", "computed when read") if doc.view else (formats.MISSING, "not in the lake")
+    if rows is not None:
+        held = formats.count(rows[0]), "of the night" if rows[1] else "as that night saw it"
     items: list[tuple[str, Cell, Cell]] = [
         ("Type", sql_type or formats.MISSING, ""),
         ("Unit", unit, ""),
         ("Owner", owner, ""),
         ("Made by", model or "landed", table),
-        ("Rows", "view" if doc.view else formats.count(rows), held if doc.view else "of the night"),
+        ("Rows", *held),
     ]
     words = [description(node, doc), str(declared.get("rationale") or "")]
     null_policy = declared.get("null_policy")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from datetime import UTC, datetime
 from pathlib import Path
@@ -108,7 +109,7 @@ def test_personal_data_is_masked_until_somebody_who_may_asks_and_that_is_on_reco
     everything = dict(row[:2] for t in ("Strongest features", "Other features") for row in rows_of(app, t))
     assert all(everything[name] != MASK for name in hidden)
     (read,) = audit.records(engine, action="personal_data.read")
-    assert read.subject == f"application:{subject}" and set(hidden) <= set(read.detail["names"])
+    assert read.subject == f"application:{subject}" and set(hidden) <= set(json.loads(read.detail)["names"])
 
 
 def as_role(monkeypatch: pytest.MonkeyPatch, story: Story, role: str, page: str, **query: str) -> AppTest:
