@@ -223,7 +223,7 @@ def _path(reader: Reader, subject: str, score: Score, node: str) -> dict[str, tu
         shell.sentence(error, "the path cannot be drawn")
         return {}
     st.plotly_chart(
-        charts_lineage.graph(drawing.boxes, drawing.lines, letters=30), key=f"path {node}",
+        charts_lineage.graph(drawing.boxes, drawing.lines, letters=24), key=f"path {node}",
         alt=charts_lineage.graph_words(drawing.boxes, drawing.lines), config=_STILL,
     )  # fmt: skip
     st.html(markup.block(Html("<p class='legend quiet'>left to right; solid: a value flows, dashed: it decides</p>")))
