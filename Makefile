@@ -7,7 +7,7 @@ TEST_PROCESSES ?= 2
 BIN := .venv/bin
 SETUP := .venv/.ready
 
-.PHONY: help setup tools demo test lint bench bench-explain clean
+.PHONY: help setup tools demo test lint bench bench-explain bench-drift bench-watch clean
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -38,6 +38,12 @@ bench: $(SETUP)  ## seconds, rows and memory per stage (ACCOUNTS=410000)
 
 bench-explain: $(SETUP)  ## how long a trace and a replay take (ACCOUNTS=100000)
 	$(BIN)/python -m tests.benchmarks.explain --accounts $(or $(ACCOUNTS),20000)
+
+bench-drift: $(SETUP)  ## drift of 140 features in one scan, and reading 90 nights of it (ROWS=4100000)
+	$(BIN)/python -m tests.benchmarks.drift --rows $(or $(ROWS),200000) $(if $(EVIDENTLY),--evidently)
+
+bench-watch: $(SETUP)  ## thirty quiet nights, then each incident: what is told, and the cause named first
+	$(BIN)/python -m tests.benchmarks.watching --accounts $(or $(ACCOUNTS),20000)
 
 clean:  ## remove the environment and the caches; the home folder stays
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache dbt/target

@@ -13,6 +13,7 @@ from pathlib import Path
 import streamlit as st
 from sqlalchemy import Engine
 
+from app.auditing import record
 from pipeline.config import Settings
 from pipeline.errors import ConfigError, IdentityRefused
 from pipeline.governance import identity, users
@@ -22,6 +23,7 @@ from pipeline.governance.claims import actor_from_claims, read_group_roles
 LONGEST = timedelta(hours=8)
 IDLE = timedelta(minutes=30)
 _KEY = "signed in"
+_RECORDED = "sign-in on record"
 
 
 class SignInNeeded(IdentityRefused):
@@ -56,7 +58,7 @@ def actor(engine: Engine, settings: Settings, now: datetime) -> Actor:
     Where there are neither users nor a provider, whoever reaches the portal is the local reader.
     """
     if by_provider():
-        return _from_provider(settings, now)
+        return _from_provider(engine, settings, now)
     if not users.exist(engine):
         return Actor("local reader", frozenset({"viewer", "analyst"}), "none", now)
     return _from_session(engine, now)
@@ -77,8 +79,8 @@ def by_provider() -> bool:
         return False
 
 
-def sign_in(engine: Engine, name: str, password: str, now: datetime, record: users.Record) -> None:
-    """Begin a session. Raises IdentityRefused."""
+def sign_in(engine: Engine, name: str, password: str, now: datetime) -> None:
+    """Begin a session and put it on record. Raises IdentityRefused."""
     st.session_state[_KEY] = SignedIn(identity.authenticate(engine, name, password, now, record=record), now)
 
 
@@ -109,12 +111,18 @@ def _from_session(engine: Engine, now: datetime) -> Actor:
     raise SignInNeeded("password", over)
 
 
-def _from_provider(settings: Settings, now: datetime) -> Actor:
+def _from_provider(engine: Engine, settings: Settings, now: datetime) -> Actor:
     claims = st.user.to_dict()
     if not claims.get("is_logged_in"):
         raise SignInNeeded("oidc")
     roles = read_group_roles(settings.oidc_groups_file)
     try:
-        return actor_from_claims(claims, roles, now)
+        found = actor_from_claims(claims, roles, now)
     except IdentityRefused as error:
         raise SignInNeeded("oidc", error.message, error.next_step) from error
+    sign_in_of = (found.subject, found.authenticated_at)
+    if st.session_state.get(_RECORDED) != sign_in_of:  # once a session, not once a page
+        detail = {"method": "oidc", "subject": found.subject, "roles": sorted(found.roles)}
+        record(engine, actor=found.name, action="user.sign_in", subject=f"user:{found.name}", detail=detail)
+        st.session_state[_RECORDED] = sign_in_of
+    return found

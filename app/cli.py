@@ -12,11 +12,15 @@ from typing import Annotated, Any
 import typer
 
 from app.cli_audit import audit
+from app.cli_drift import alerts, watch
 from app.cli_explain import explain
+from app.cli_hooks import hooks
+from app.cli_models import models
 from app.cli_outcomes import outcomes
 from app.cli_promotions import promotions
 from app.cli_users import users
 from app.console import Day, JsonFlag, actor, out, plain, print_json, print_table, progress, say_error
+from app.hooks import after_command
 from pipeline.config import Settings, prepare_process
 from pipeline.errors import ConfigError, ScoretraceError
 
@@ -28,8 +32,12 @@ cli = typer.Typer(
     epilog="All state lives under SCORETRACE_HOME (default ./var).",
 )
 cli.add_typer(explain)
+cli.add_typer(watch)
 cli.add_typer(outcomes)
 cli.add_typer(audit, name="audit")
+cli.add_typer(alerts, name="alerts")
+cli.add_typer(hooks, name="hooks")
+cli.add_typer(models, name="models")
 cli.add_typer(promotions, name="promotions")
 cli.add_typer(users, name="user")
 
@@ -52,6 +60,9 @@ def main() -> None:
             f"the details are in {path}",
         )
         sys.exit(70)
+    finally:
+        if fault := after_command(sys.argv[1:]):
+            say_error(f"webhooks: {fault}", "`scoretrace hooks list`; what waits stays until it is delivered")
 
 
 @cli.command()
@@ -126,7 +137,8 @@ def nightly(
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Run the night of one as-of date: land, gate, features, score, publish. Safe to run again."""
+    """Run the night of one as-of date: land, gate, features, score, publish, monitor. Safe to run again."""
+    from lineage.causes import explainer
     from lineage.events import EventListener
     from pipeline.home import open_home
     from pipeline.nightly import run_night
@@ -136,7 +148,7 @@ def nightly(
     with EventListener(settings, engine, progress) as listener:
         report = run_night(
             settings, portfolio, engine, as_of.date(), actor=actor(), extracts=extracts, progress=progress,
-            listeners=[listener],
+            listeners=[listener], explain=explainer(settings, engine, portfolio),
         )  # fmt: skip
     if as_json:
         print_json(vars(report))
@@ -154,6 +166,7 @@ def backfill(
     extracts: Annotated[Path | None, typer.Option(help="Folder with a subfolder per load date.")] = None,
 ) -> None:
     """Run every night of the portfolio's calendar between two dates, oldest first; stops at the first that fails."""
+    from lineage.causes import explainer
     from lineage.events import EventListener
     from pipeline import calendar
     from pipeline.home import open_home
@@ -171,7 +184,7 @@ def backfill(
         with EventListener(settings, engine, progress) as listener:
             report = run_night(
                 settings, portfolio, engine, day, actor=actor(), extracts=extracts, progress=progress,
-                warehouse=warehouse, listeners=[listener],
+                warehouse=warehouse, listeners=[listener], explain=explainer(settings, engine, portfolio),
             )  # fmt: skip
         out.print(f"published {day}: {report.accounts:,} accounts, {report.applications:,} applications")
     if not days:

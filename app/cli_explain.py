@@ -182,10 +182,10 @@ def evidence(
     if as_json:
         print_json(vars(pack))
         return
-    out.print(f"{plain(str(pack.path))}: {pack.files} files, manifest {pack.manifest_sha256[:12]}")
+    out.print(f"{plain(str(pack.path))}: {pack.files} files, manifest {pack.manifest_sha256[:12]}, key {pack.key_id}")
     if pack.masked:
         out.print(f"masked: {', '.join(pack.masked)} (--personal-data leaves them readable)")
-    out.print("next: unpack it anywhere and run python verify.py")
+    out.print(f"next: unpack it anywhere and run python verify.py --key {pack.key_id}")
 
 
 def _print_trace(found: Trace, *, with_rows: bool) -> None:

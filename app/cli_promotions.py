@@ -98,17 +98,21 @@ def review(
     changed: Annotated[str, typer.Option(help="Effective challenge: what changed through it.")] = "",
     ends: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Approve up to this date only.")] = None,
     max_subjects: Annotated[int | None, typer.Option(min=1, help="Score at most so many a night.")] = None,
+    external_reference: Annotated[
+        str | None, typer.Option(help="Reference of an approval elsewhere, such as a change ticket.")
+    ] = None,
     sign_in_as: As = None,
     password_file: PasswordFile = None,
 ) -> None:
-    """Review a request: a finding, a question, an answer, challenge, or conditions; one at a time."""
+    """Review a request, one thing at a time: finding, question, answer, challenge, conditions, approval elsewhere."""
     desk, actor = _desk(sign_in_as, password_file)
     id_ = desk.named(id_)
-    asked = [finding, close, ask, answer, expertise or None, ends or max_subjects]
+    asked = [finding, close, ask, answer, expertise or None, ends or max_subjects, external_reference]
     if sum(a is not None for a in asked) != 1:
         raise ConfigError(
             "a review is one thing at a time",
-            "give one of --finding, --close, --ask, --answer, --expertise, or --ends and --max-subjects",
+            "give one of --finding, --close, --ask, --answer, --expertise, --external-reference, or --ends and "
+            "--max-subjects",
         )
     if finding is not None:
         if not owner or due is None:
@@ -120,6 +124,8 @@ def review(
         found = desk.ask(actor, id_, ask)
     elif answer is not None:
         found = desk.answer(actor, id_, answer, note)
+    elif external_reference is not None:
+        found = desk.approve_elsewhere(actor, id_, external_reference)
     elif expertise:
         found = desk.challenge(actor, id_, expertise=expertise, independence=independence, changed=changed)
     else:
@@ -208,13 +214,14 @@ def finish() -> None:
 
 
 def _open() -> Approvals:
+    from pipeline import ledger
     from pipeline.governance.approvals import Approvals
     from pipeline.home import open_home
     from pipeline.registry import Registry
 
     settings = Settings.load()
-    portfolio, engine = open_home(settings)
-    return Approvals(settings, engine, Registry(settings), portfolio)
+    portfolio, _ = open_home(settings)
+    return Approvals(settings, ledger.open_ledger(settings), Registry(settings), portfolio)
 
 
 def _desk(name: str | None, password_file: Any) -> tuple[Approvals, Actor]:
@@ -238,6 +245,8 @@ def _summary(desk: Approvals, p: Promotion) -> dict[str, Any]:
         "replaces": p.replaces,
         "manifest_sha256": p.manifest_sha256,
         "external_reference": p.external_reference,
+        "external_by": p.external_by,
+        "comparison_sha256": p.manifest.get("comparison_sha256") or None,
         "signatures": [{k: v for k, v in vars(s).items() if k != "envelope"} for s in p.signatures],
         "missing": [] if p.closed else list(rules.missing(p, now, disabled)),
         "findings": [vars(f) for f in p.findings],
@@ -254,6 +263,10 @@ def _print(desk: Approvals, p: Promotion) -> None:
     out.print(plain(f"{p.id}: {p.model} version {p.version} ({p.digest[:12]}), {facts['status']}"))
     out.print(plain(f"requested by {p.requester} on {p.requested_at:%Y-%m-%d %H:%M} UTC: {p.reason}"))
     out.print(f"manifest {p.manifest_sha256}")
+    if p.external_reference:
+        out.print(plain(f"approved elsewhere as {p.external_reference}, recorded by {p.external_by}"))
+    for line in _compared(desk, p):
+        out.print(plain(line))
     for s in p.signatures:
         out.print(plain(f"✓ {s.signer}, {s.at:%Y-%m-%d %H:%M} UTC: “{s.meaning}” {s.reason}"))
     for f in p.findings:
@@ -267,3 +280,17 @@ def _print(desk: Approvals, p: Promotion) -> None:
             out.print(plain(f"  {q.answered_by}: {q.answer}"))
     for line in facts["missing"]:
         out.print(plain(f"◌ {line}"))
+
+
+def _compared(desk: Approvals, p: Promotion) -> tuple[str, ...]:
+    """Champion against challenger in brief; nothing for a request from before comparisons were kept."""
+    from pipeline.comparison import store, words
+    from pipeline.errors import NotFound
+
+    sha256 = p.manifest.get("comparison_sha256")
+    if not sha256:
+        return ()
+    try:
+        return (*words.summary(store.load(desk.settings, sha256)), f"comparison {sha256}")
+    except NotFound as error:
+        return (f"✕ {error.message}",)

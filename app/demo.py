@@ -8,6 +8,7 @@ from datetime import date, timedelta
 from time import monotonic
 
 from app import demo_users
+from lineage.causes import explainer
 from lineage.events import EventListener
 from pipeline import home, lake, synth
 from pipeline.config import Settings
@@ -75,7 +76,7 @@ def run_demo(settings: Settings, accounts: int, *, actor: Actor, progress: Calla
         with EventListener(settings, engine, progress) as listener:
             run_night(
                 settings, portfolio, engine, day, actor=actor, extracts=settings.extracts_dir, progress=progress,
-                warehouse=warehouse, listeners=[listener],
+                warehouse=warehouse, listeners=[listener], explain=explainer(settings, engine, portfolio),
             )  # fmt: skip
     progress(f"done in {monotonic() - started:.0f} s")
     progress(f"sign in to the portal as {', '.join(demo_users.PEOPLE)}; their passwords are in {people}")

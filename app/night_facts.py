@@ -129,7 +129,8 @@ def status_of(night: Night | None, day: date, portfolio: Portfolio, now: datetim
         failed = night.run.failed
         return ("stop", "failed, nothing published") if failed else ("watch", f"{night.run.status}, not published")
     if night.run and night.run.failed:
-        return "watch", "published; a later run of it failed"
+        same = night.run.run_id == night.publication.run_id
+        return "watch", f"published; {'what came after' if same else 'a later run of it'} failed"
     if night.sla == Sla.MISSED:
         return "watch", "landed late"
     return "ok", "backfilled" if night.sla == Sla.BACKFILLED else "landed"

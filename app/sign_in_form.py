@@ -8,7 +8,6 @@ import streamlit as st
 
 from app import acting, markup
 from app.acting import SignInNeeded
-from app.auditing import record
 from app.markup import Html
 from app.session import Home
 from pipeline.errors import IdentityRefused
@@ -42,7 +41,7 @@ def _form(home: Home) -> None:
     if asked:
         st.session_state[_TRIES] = tries + 1
         try:
-            acting.sign_in(home.engine, name, password, datetime.now(UTC), record)
+            acting.sign_in(home.engine, name, password, datetime.now(UTC))
         except IdentityRefused as error:
             st.session_state["sign-in refused"] = error
         st.rerun()

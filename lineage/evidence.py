@@ -8,7 +8,9 @@ sql/            the archived SQL of each model, as it ran
 model.lgb       the model's text
 portfolio/      the lender's portfolio of that night
 verify.py       checks all of it
-manifest.json   SHA-256 of each file above; manifest.sha256 that of the manifest
+approval.json   who signed the model, with the envelopes
+audit/, keys/   the log's chain up to a checkpoint; the public keys
+manifest.json   SHA-256 of each file above; manifest.dsse.json the same, signed; manifest.sha256 those two files' own
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from sqlalchemy import Engine
 
-from lineage import evidence_report, rescore
+from lineage import evidence_report, evidence_signatures, rescore
 from lineage.personal_data import MASK, masked_row, personal_names, shown
 from lineage.trace import Trace
 from pipeline import archive, ledger
@@ -46,12 +48,13 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)  # a zip has no time of its own: the same facts a
 
 @dataclass(frozen=True)
 class Pack:
-    """A written pack: where, how many files, the SHA-256 of its manifest, and what of it was masked."""
+    """A written pack: where, how many files, the SHA-256 of its manifest, what was masked, the key that signed it."""
 
     path: Path
     files: int
     manifest_sha256: str
     masked: tuple[str, ...]
+    key_id: str
 
 
 def write_pack(
@@ -83,7 +86,10 @@ def write_pack(
     listed = {name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())}
     manifest = json.dumps({"pack": "scoretrace evidence 1", "files": listed}, indent=1).encode()
     sha256 = hashlib.sha256(manifest).hexdigest()
-    files |= {"manifest.json": manifest, "manifest.sha256": f"{sha256}\n".encode()}
+    key_id, envelope = evidence_signatures.sealed(settings, manifest)
+    files |= {"manifest.json": manifest, "manifest.dsse.json": envelope}
+    sums = f"{sha256}  manifest.json\n{hashlib.sha256(envelope).hexdigest()}  manifest.dsse.json\n"
+    files["manifest.sha256"] = sums.encode()
     partial = out.with_name(out.name + ".part")
     try:
         with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as pack:
@@ -100,7 +106,7 @@ def write_pack(
         engine, actor=actor.name, action="evidence.exported", subject=subject,
         detail=detail | {"file": out.name, "masked": list(masked), "personal_data": personal_data},
     )  # fmt: skip
-    return Pack(out, len(files), sha256, masked)
+    return Pack(out, len(files), sha256, masked, key_id)
 
 
 def _files(
@@ -129,7 +135,7 @@ def _files(
         told = [masked_row(table, row, masked) for row in rows]
         files[f"rows/{table}.csv"] = _csv(told)
         files[f"rows/{table}.parquet"] = _parquet(told)
-    return files
+    return files | evidence_signatures.governance_files(settings, engine, found)
 
 
 def _facts(portfolio: Portfolio, found: Trace, masked: frozenset[str], packed_at: datetime) -> dict[str, Any]:

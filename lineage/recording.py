@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 from sqlalchemy import Engine, select
@@ -73,6 +73,7 @@ class Recording:
             name for name, column in self.target.columns.items() if meta_of(column).get("role", "feature") != "key"
         )
 
+    @cached_property
     def one_query(self) -> str:
         """The feature table as one SELECT over raw tables: every model upstream is a CTE of its own name."""
         texts = {m.name: m.sql for m in self.models}

@@ -125,7 +125,7 @@ class RunEvents:
             return self._gated(tables), []
         if attempt.task == "score":
             return self._scored(detail.get("models", []), tables)
-        if attempt.task == "publish" and attempt.status == "succeeded":
+        if attempt.task in ("publish", "monitor") and attempt.status == "succeeded":
             return [tables.input(f"scores.{m.subject}_scores") for m in self._portfolio.models], []
         if attempt.task == "train":
             return self._trained(tables)

@@ -12,7 +12,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lineage import sandbox
+from lineage import subject_sandbox
 from lineage.kept import Kept
 from lineage.recording import Recording
 from lineage.rows import Refused, contributing_rows, contributing_rows_by_column, narrowed_to_key
@@ -72,7 +72,7 @@ def rows_behind(
     """The row ids behind the subject's whole feature row. Arguments as ``rows_by_feature``."""
     with _asked(con, recorded, subject_id, None, own) as at:
         return _plain(
-            contributing_rows(recorded.one_query(), {recorded.key: subject_id}, at, kept=Kept.of(recorded.settings))
+            contributing_rows(recorded.one_query, {recorded.key: subject_id}, at, kept=Kept.of(recorded.settings))
         )
 
 
@@ -90,7 +90,7 @@ def rows_by_feature(
     """
     kept = Kept.of(recorded.settings)
     with _asked(con, recorded, subject_id, features, own) as at:
-        found = contributing_rows_by_column(recorded.one_query(), {recorded.key: subject_id}, at, features, kept=kept)
+        found = contributing_rows_by_column(recorded.one_query, {recorded.key: subject_id}, at, features, kept=kept)
     return {feature: _plain(found[feature]) for feature in features}
 
 
@@ -106,10 +106,10 @@ def _asked(
     if own is None:
         yield con
         return
-    with sandbox.of_raw(own.tables, recorded.portfolio().id_type) as box:
+    with subject_sandbox.of_rows((), own.tables, recorded.portfolio().id_type) as box:
         try:
             reads = narrowed_to_key(
-                recorded.one_query(), {recorded.key: subject_id}, box, features, kept=Kept.of(recorded.settings)
+                recorded.one_query, {recorded.key: subject_id}, box, features, kept=Kept.of(recorded.settings)
             )
             alone = all(columns & set(_naming(recorded, table.rpartition(".")[2])) for table, columns in reads)
         except Refused:  # the lake says what stands in the way, with a superset

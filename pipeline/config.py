@@ -24,6 +24,7 @@ class Settings:
     threads: DuckDB threads; 0 leaves DuckDB's own default (every core).
     oidc_groups: JSON file with the role of each of the identity provider's groups; empty is ``oidc_groups.json``
     in the home.
+    hooks: JSON file that names the receivers of webhooks; empty is ``hooks.json`` in the home.
     """
 
     home: Path
@@ -32,6 +33,7 @@ class Settings:
     memory_limit: str = ""
     threads: int = 0
     oidc_groups: str = ""
+    hooks: str = ""
 
     @classmethod
     def at(cls, home: Path, **overrides: str | int) -> Settings:
@@ -51,7 +53,7 @@ class Settings:
 
     @classmethod
     def load(cls) -> Settings:
-        """Read SCORETRACE_HOME, _CONTROL_URL, _LAKE_CATALOG, _MEMORY_LIMIT, _THREADS and _OIDC_GROUPS."""
+        """Read SCORETRACE_HOME, _CONTROL_URL, _LAKE_CATALOG, _MEMORY_LIMIT, _THREADS, _OIDC_GROUPS and _HOOKS."""
         env = os.environ
         threads = env.get("SCORETRACE_THREADS") or "0"
         if not threads.isdigit():
@@ -63,6 +65,7 @@ class Settings:
             memory_limit=env.get("SCORETRACE_MEMORY_LIMIT", ""),
             threads=int(threads),
             oidc_groups=env.get("SCORETRACE_OIDC_GROUPS", ""),
+            hooks=env.get("SCORETRACE_HOOKS", ""),
         )
 
     @property
@@ -78,6 +81,11 @@ class Settings:
     def oidc_groups_file(self) -> Path:
         """Which role each group of the identity provider has."""
         return Path(self.oidc_groups).expanduser() if self.oidc_groups else self.home / "oidc_groups.json"
+
+    @property
+    def hooks_file(self) -> Path:
+        """Who is told of promotions and alerts, and where."""
+        return Path(self.hooks).expanduser() if self.hooks else self.home / "hooks.json"
 
     @property
     def registry_dir(self) -> Path:
@@ -107,6 +115,14 @@ class Settings:
     def work_dir(self) -> Path:
         """Scratch that may be deleted whenever nothing runs: dbt target, spill, staging."""
         return self.home / "work"
+
+
+HOOK_SECRET = "SCORETRACE_HOOK_"  # noqa: S105 - how the names of such variables begin
+
+
+def hook_secret(variable: str) -> str | None:
+    """The secret of a webhook receiver from an environment variable that is named for it; None when it is not set."""
+    return os.environ.get(variable) if variable.startswith(HOOK_SECRET) else None
 
 
 def prepare_process() -> None:

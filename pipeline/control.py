@@ -131,6 +131,20 @@ training_runs = Table(
     Column("finished_at", DateTime(timezone=True), nullable=False),
 )
 
+comparisons = Table(
+    "comparisons",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("run_id", String(32), ForeignKey("runs.run_id"), nullable=False),
+    Column("model_name", String(200), nullable=False, index=True),
+    Column("challenger_version", Integer),  # None: the candidate was not registered
+    Column("challenger_digest", String(64), nullable=False),
+    Column("champion_version", Integer),  # None: there was nobody to compare with
+    Column("champion_digest", String(64)),
+    Column("sha256", String(64), nullable=False),  # of the document, in the archive
+    Column("made_at", DateTime(timezone=True), nullable=False),
+)
+
 audit_log = Table(
     "audit_log",
     metadata,
@@ -158,6 +172,27 @@ user_events = Table(
 )
 _added = user_events.c.kind == "added"
 Index("user_added_once", user_events.c.user_name, unique=True, sqlite_where=_added, postgresql_where=_added)
+
+hook_cursors = Table(
+    "hook_cursors",
+    metadata,
+    Column("receiver", String(60), primary_key=True),
+    Column("delivered", BigInteger, nullable=False),  # number of the last record of the audit log that was delivered
+    Column("claimed_until", DateTime(timezone=True)),  # a process is delivering; past that moment it is held dead
+    Column("claimed_by", String(40)),
+)
+
+hook_attempts = Table(
+    "hook_attempts",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("receiver", String(60), nullable=False, index=True),
+    Column("seq", BigInteger, nullable=False),  # record of the audit log
+    Column("at", DateTime(timezone=True), nullable=False),
+    Column("delivered", Boolean, nullable=False),
+    Column("status", Integer),  # of the HTTP answer; None when there was none
+    Column("error", Text),
+)
 
 lease = Table(
     "lease",

@@ -59,6 +59,10 @@ class PromotionRefused(ScoretraceError):
     """A step of a promotion that a rule stands against. The refusal itself is on record."""
 
 
+class InventoryRefused(ScoretraceError):
+    """A change of the model inventory that a rule stands against. The refusal itself is on record."""
+
+
 class RecordRefused(ScoretraceError):
     """A record that the audit log does not take: control characters, too long, nobody named. Nothing was written."""
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import booster as native
-from pipeline.monitoring import statistics
+from pipeline.monitoring import stability, statistics
 from pipeline.monitoring.statistics import AucComparison, Calibration, Interval
 
 Floats = NDArray[np.float64]
@@ -78,7 +78,7 @@ class Check:
 def evaluate(y: NDArray[np.int8], log_odds: Floats, training_log_odds: Floats) -> Evaluation:
     """Measure a model on the holdout's labels and log-odds. Raises ValueError unless each class has two rows."""
     pd = native.probability(log_odds)
-    edges = statistics.quantile_edges(training_log_odds)
+    edges = stability.quantile_edges(training_log_odds)
     return Evaluation(
         rows=len(y),
         events=int(y.sum()),
@@ -87,7 +87,7 @@ def evaluate(y: NDArray[np.int8], log_odds: Floats, training_log_odds: Floats) -
         brier=statistics.brier(y, pd),
         ece=statistics.expected_calibration_error(y, pd),
         calibration=statistics.calibration(y, log_odds),
-        psi=statistics.psi(statistics.bin_counts(training_log_odds, edges), statistics.bin_counts(log_odds, edges)),
+        psi=stability.psi(stability.bin_counts(training_log_odds, edges), stability.bin_counts(log_odds, edges)),
     )
 
 

@@ -21,7 +21,7 @@ from pipeline.sql import ident, literal
 
 ALIAS = "lake"
 _ROW_GROUP = 16_384
-SCHEMAS = ("raw", "staging", "intermediate", "features", "marts", "scores", "training", "ops")
+SCHEMAS = ("raw", "staging", "intermediate", "features", "marts", "scores", "training", "ops", "drift")
 
 
 def extension_path(name: str) -> Path:
@@ -156,7 +156,7 @@ def create(settings: Settings, id_type: str) -> None:
                 if partition:
                     con.execute(f"ALTER TABLE {ident(ALIAS, schema, table)} SET PARTITIONED BY ({partition})")
         con.execute("COMMIT")
-        for name in _LEDGER:
+        for name in _INLINED:
             schema, table = name.split(".")
             if (schema, table) not in existing:
                 # A few rows a night: in the catalog itself, or each night would leave dozens of tiny files.
@@ -193,6 +193,8 @@ def _tables(id_type: str) -> dict[tuple[str, str], tuple[str, str]]:
     for name, ddl in _LEDGER.items():
         schema, table = name.split(".")
         tables[schema, table] = (ddl, "")
+    for name, (ddl, partition) in _DRIFT.items():
+        tables["drift", name] = (ddl, partition)
     for kind in ("account", "application"):
         key = f"{kind}_id {id_type} NOT NULL, as_of_date DATE NOT NULL"
         tables["scores", f"{kind}_scores"] = (f"{key}, {_SCORE_COLUMNS}", "as_of_date")
@@ -222,6 +224,34 @@ _LEDGER = {
         training_set VARCHAR NOT NULL, subject_id VARCHAR NOT NULL, as_of_date DATE NOT NULL,
         label TINYINT NOT NULL, fold VARCHAR NOT NULL""",
 }
+
+# bins and baselines: written once a version. The others: a night's own rows, replaced together. Segments lie apart by
+# the split of the book, so that one split is read without the others.
+_VERSION = "model_name VARCHAR NOT NULL, model_version INTEGER NOT NULL"
+_OF_NIGHT = f"as_of_date DATE NOT NULL, {_VERSION}, dimension VARCHAR NOT NULL, segment VARCHAR NOT NULL"
+_STATISTICS = f"""{_OF_NIGHT}, feature VARCHAR NOT NULL, scored_by INTEGER NOT NULL, importance INTEGER,
+    against VARCHAR, psi DOUBLE, psi_without_missing DOUBLE, critical DOUBLE, p_value DOUBLE, band VARCHAR NOT NULL,
+    significant BOOLEAN NOT NULL, n BIGINT NOT NULL, bins INTEGER NOT NULL, floored BOOLEAN NOT NULL,
+    missing_rate DOUBLE, new_category_rate DOUBLE, wasserstein DOUBLE, jensen_shannon DOUBLE,
+    launch_psi DOUBLE, launch_p_value DOUBLE"""
+_DRIFT = {
+    "bins": (
+        f"{_VERSION}, feature VARCHAR NOT NULL, kind VARCHAR NOT NULL, bin SMALLINT NOT NULL, label VARCHAR NOT NULL, "
+        "upper DOUBLE",
+        "",
+    ),
+    "baselines": (
+        f"{_VERSION}, dimension VARCHAR NOT NULL, segment VARCHAR NOT NULL, feature VARCHAR NOT NULL, "
+        "bin SMALLINT NOT NULL, rows BIGINT NOT NULL",
+        "dimension",
+    ),
+    "counts": (f"{_OF_NIGHT}, feature VARCHAR NOT NULL, bin SMALLINT NOT NULL, rows BIGINT NOT NULL", "dimension"),
+    "statistics": (_STATISTICS, ""),
+    "segment_statistics": (_STATISTICS, "dimension"),
+    "contributions": (f"{_OF_NIGHT}, feature VARCHAR NOT NULL, mean DOUBLE NOT NULL, n BIGINT NOT NULL", "dimension"),
+}
+# A page reads ninety nights of these: from the catalog at once, not from ninety files.
+_INLINED = (*_LEDGER, "drift.statistics")
 
 _SCORE_COLUMNS = """
     pd DOUBLE NOT NULL, log_odds DOUBLE NOT NULL, score_points INTEGER NOT NULL, grade VARCHAR NOT NULL,

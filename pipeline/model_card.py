@@ -11,7 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import booster as native
+from pipeline.comparison import words
+from pipeline.comparison.facts import Comparison
 from pipeline.evaluation import Check
+from pipeline.governance.inventory import Entry
 from pipeline.portfolio import ModelSpec, Portfolio
 from pipeline.registry import TrainingRecord
 from pipeline.training_set import HOLDOUT, TRAIN, VALID, TrainingSet
@@ -34,6 +37,7 @@ class CardFacts:
     metrics: Mapping[str, float]
     checks: Sequence[Check]
     booster: Booster
+    comparison: Comparison
 
 
 def write(facts: CardFacts) -> str:
@@ -42,10 +46,13 @@ def write(facts: CardFacts) -> str:
     m = facts.metrics
     horizon = f"{label.horizon_months} month{'s' if label.horizon_months != 1 else ''}"
     folds = data.counts["folds"]
+    entry = facts.portfolio.inventory.get(spec.name, Entry())
+    rises = {d.feature: d.rises for d in facts.comparison.drivers}
     sections = [
         f"# {spec.name}",
         f"{facts.portfolio.title}. Probability that an {spec.subject} has {_either(label.events)} within {horizon} "
         f"after the as-of date. Materiality: {spec.materiality}.",
+        *_use(entry),
         "## Performance on held-out rows",
         f"{m['holdout_rows']:,.0f} rows with {m['holdout_events']:,.0f} events; holdout: "
         f"{'the latest cohorts' if spec.holdout == 'out_of_time' else 'a fixed share of subjects, by hash'}.",
@@ -69,6 +76,9 @@ def write(facts: CardFacts) -> str:
             ("check", "observed", "bound", ""),
             [(c.check, f"{c.observed:.4f}", c.bound, "passed" if c.passed else "FAILED") for c in facts.checks],
         ),
+        "## Champion against challenger",
+        "\n".join(f"- {line}" for line in words.summary(facts.comparison)),
+        *_groups(facts.comparison),
         "## Training data",
         f"As known at {record.as_of}: {data.counts['eligible']:,} eligible rows, {data.counts['sampled']:,} taken; "
         f"{data.counts['left_out_event_before']:,} left out because the event came before the as-of date.",
@@ -82,9 +92,15 @@ def write(facts: CardFacts) -> str:
         ),
         f"## Features: the {_TOP} that matter most of {len(data.features)}",
         _table(
-            ("feature", "share of gain", "direction", "what it is"),
+            ("feature", "share of gain", "may", "does", "what it is"),
             [
-                (name, f"{share:.1%}", _direction(record.contract[name]), str(record.contract[name]["description"]))
+                (
+                    name,
+                    f"{share:.1%}",
+                    _direction(record.contract[name]),
+                    {1: "rise", -1: "fall"}.get(rises.get(name, 0), "neither"),
+                    str(record.contract[name]["description"]),
+                )
                 for name, share in importance(facts.booster)[:_TOP]
             ],
         ),
@@ -96,6 +112,8 @@ def write(facts: CardFacts) -> str:
         "The model ranks and prices risk of subjects like those it was trained on, over the horizon named above. "
         "Protected attributes and personal data are not among its features; that alone does not make its outcomes "
         "fair. Subjects recur from cohort to cohort, so out-of-time rows are later, not independent.",
+        *_statements(entry.limits),
+        *(("## Assumptions", *_statements(entry.assumptions)) if entry.assumptions else ()),
         "## To make it again",
         _table(
             ("fact", "value"),
@@ -187,7 +205,9 @@ def _png(figure: Any) -> bytes:
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+    return "\n".join(
+        "| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in line) + " |" for line in lines
+    )
 
 
 def _number(metrics: Mapping[str, float], name: str) -> str:
@@ -195,7 +215,41 @@ def _number(metrics: Mapping[str, float], name: str) -> str:
 
 
 def _direction(facts: Mapping[str, Any]) -> str:
-    return {1: "rises", -1: "falls", 0: "free"}[int(facts["monotone"])]
+    return {1: "only rise", -1: "only fall", 0: "do either"}[int(facts["monotone"])]
+
+
+def _use(entry: Entry) -> list[str]:
+    """What the inventory says it is for; nothing where it says nothing."""
+    said = [
+        ("purpose", entry.purpose),
+        ("intended use", entry.intended_use),
+        ("owner", entry.owner),
+        ("inherent risk", ". ".join(x for x in (entry.inherent_risk, entry.inherent_risk_reason) if x)),
+    ]
+    rows = [(name, text) for name, text in said if text]
+    return ["## Purpose and use", _table(("", "as the inventory had it when this was trained"), rows)] if rows else []
+
+
+def _groups(comparison: Comparison) -> list[str]:
+    """Approval rates and scores by protected group; small groups are named and not judged."""
+    rows = [
+        (
+            impact.attribute,
+            g.group + (" (reference)" if g.group == impact.reference else ""),
+            f"{g.rows:,}",
+            f"{g.rate:.1%}" if g.rate is not None else "–",
+            "too small" if g.group in impact.too_small else f"{g.air:.3f}" if g.air is not None else "–",
+            f"{g.smd:+.3f}" if g.smd is not None else "–",
+        )
+        for impact in words.of_challenger(comparison)
+        for g in impact.groups
+    ]
+    head = ("attribute", "group", "rows", "approved", "adverse impact ratio", "mean difference of log-odds")
+    return ["## By protected group", _table(head, rows)] if rows else []
+
+
+def _statements(statements: Sequence[str]) -> list[str]:
+    return ["\n".join(f"- {statement}" for statement in statements)] if statements else []
 
 
 def _either(events: Sequence[str]) -> str:

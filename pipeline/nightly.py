@@ -1,7 +1,7 @@
-"""The night: land → gate → features → score → publish, for one as-of date, declared as a graph.
+"""The night: land → gate → features → score → publish → monitor, for one as-of date, declared as a graph.
 
 Each task replaces its own partition in one transaction, so the night may be killed anywhere and run
-again. Readers see the last publication until the new one is written, as the very last step.
+again. Readers see the last publication until the new one is written; what is watched after that takes nothing back.
 """
 
 from __future__ import annotations
@@ -12,18 +12,22 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Any
 
 import duckdb
 from sqlalchemy import Engine
 
-from pipeline import archive, dag, gates, lake
+from pipeline import archive, dag, gates, lake, ledger
 from pipeline.config import Settings
 from pipeline.dag import Graph, Listener, Task, TaskResult
+from pipeline.errors import NotFound
 from pipeline.features import feature_contract
 from pipeline.governance import checkpoints, guard
 from pipeline.governance.access import Actor
 from pipeline.land import land
 from pipeline.lease import writer_lease
+from pipeline.monitoring import metrics, monitor
+from pipeline.monitoring.alerts import Explain
 from pipeline.portfolio import ModelSpec, Portfolio, files_of
 from pipeline.registry import Registry
 from pipeline.runs import FAILED, SUCCEEDED, RunLedger
@@ -52,6 +56,8 @@ class Work:
     spec: ModelSpec | None = None  # the model that a training run is about
     cohorts: tuple[date, ...] = ()
     outcome: TrainingOutcome | None = None
+    baseline_version: dict[str, int] = field(default_factory=dict)  # model → another version to compare drift with
+    explain: Callable[[str], Explain] | None = None  # for a run's id, what looks for the causes of its alerts
 
     def session(self) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
         """A session for one task; its end is the end of whatever query or transaction was left open."""
@@ -87,18 +93,56 @@ def run_night(
     progress: Progress = lambda _: None,
     listeners: Sequence[Listener] = (),
     warehouse: Warehouse | None = None,
+    explain: Callable[[str], Explain] | None = None,
 ) -> NightReport:
-    """Run the night of one as-of date. Raises what stopped it; the last publication then still stands."""
+    """Run the night of one as-of date. Raises what stopped it; the last publication then still stands.
+
+    explain: for a run's id, what looks for the causes of its alerts; lineage hands it in from above.
+    """
     guard.require(engine, actor, "run.night", f"night:{as_of}")
-    with run_of(settings, portfolio, engine, as_of, "nightly", actor.name, progress, warehouse) as work:
-        work.extracts = extracts
-        results = dag.run(NIGHT, work, work.ledger, snapshot=work.snapshot, progress=progress, listeners=listeners)
+    run_id = ""
+    try:
+        with run_of(settings, portfolio, engine, as_of, "nightly", actor.name, progress, warehouse) as work:
+            run_id, work.extracts, work.explain = work.ledger.run_id, extracts, explain
+            results = dag.run(NIGHT, work, work.ledger, snapshot=work.snapshot, progress=progress, listeners=listeners)
+    except Exception:
+        if run_id:
+            told = monitor.failed(engine, portfolio, run_id, as_of, actor.name, explain(run_id) if explain else None)
+            for line in told:
+                progress(f"▲ {line}")
+        raise
+    finally:
+        if run_id:
+            metrics.after_run(settings, engine, run_id)
     checkpoints.after_night(settings, engine, actor=actor.name, progress=progress)
     published = results["publish"].detail
     return NightReport(
         work.ledger.run_id, as_of, published["accounts"], published["applications"], published["content_sha256"],
         published["snapshot_id"], published["sla_met"],
     )  # fmt: skip
+
+
+def run_monitor(
+    settings: Settings,
+    portfolio: Portfolio,
+    engine: Engine,
+    as_of: date,
+    *,
+    actor: Actor,
+    baseline_version: dict[str, int] | None = None,
+    progress: Progress = lambda _: None,
+    explain: Callable[[str], Explain] | None = None,
+) -> dict[str, Any]:
+    """Count a published night's drift again, from the night as it was published; the same night gives the same bytes.
+
+    baseline_version: model → another version whose baseline to compare with as well. Raises NotFound for a night that
+    was never published, or a version without a baseline.
+    """
+    guard.require(engine, actor, "run.night", f"night:{as_of}")
+    with run_of(settings, portfolio, engine, as_of, "monitor", actor.name, progress) as work:
+        work.baseline_version, work.explain = baseline_version or {}, explain
+        results = dag.run(MONITOR, work, work.ledger, snapshot=work.snapshot, progress=progress)
+    return results["monitor"].detail
 
 
 @contextmanager
@@ -243,6 +287,22 @@ def publish_task(work: Work) -> TaskResult:
     )
 
 
+def monitor_task(work: Work) -> TaskResult:
+    """Store the drift of the published night and judge alerts. What is published stands, whatever becomes of this."""
+    publication = ledger.publication_for(work.engine, work.as_of)
+    if publication is None:
+        raise NotFound(f"nothing is published for {work.as_of}", f"run `scoretrace nightly --as-of {work.as_of}` first")
+    manifest = work.warehouse.manifest()
+    with work.session() as con:
+        night = monitor.Night(
+            con, work.settings, work.engine, work.registry, work.portfolio, publication, work.ledger.run_id,
+            work.ledger.actor, {s.subject: feature_contract(manifest, s.subject) for s in work.portfolio.models},
+            work.explain(publication.run_id) if work.explain else None, work.progress,
+        )  # fmt: skip
+        said = monitor.watch(night, baseline_version=work.baseline_version)
+    return TaskResult(sum(w["rows"] for w in said["watched"]), said)
+
+
 def build(
     work: Work,
     *,
@@ -283,5 +343,8 @@ NIGHT: Graph[Work] = Graph(
         Task("features", features_task, ("gate",), retries=1, timeout=3600),
         Task("score", score_task, ("features",), retries=2, timeout=1800),
         Task("publish", publish_task, ("score",), retries=2, timeout=900),
+        Task("monitor", monitor_task, ("publish",), retries=1, timeout=1800),
     ),
 )
+
+MONITOR: Graph[Work] = Graph("monitor", (Task("monitor", monitor_task, retries=1, timeout=1800),))

@@ -23,13 +23,17 @@ from pipeline import archive
 from pipeline.config import SHIPPED_PORTFOLIOS, Settings
 from pipeline.contracts import CONTRACTS
 from pipeline.errors import ConfigError
-from pipeline.governance import policy
-from pipeline.governance.policy import DEFAULTS, Policy
+from pipeline.governance import inventory, policy
+from pipeline.governance.inventory import Entry
+from pipeline.governance.policy import DEFAULTS, REVIEW_MONTHS, Policy
+from pipeline.monitoring import policy as monitoring
+from pipeline.monitoring.policy import DriftPolicy
 
 ID_TYPES = ("BIGINT", "VARCHAR")
 CALENDARS = ("daily", "monthly")
 HOLDOUTS = ("out_of_time", "hash")
 SUBJECTS = ("account", "application")
+PROTECTED = tuple(c.name for c in CONTRACTS["applicant_protected"].columns if c.pii)
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,8 @@ class ModelSpec:
     holdout: ``out_of_time`` (the latest cohorts) or ``hash`` (of the subject id).
     cohorts: how many matured month-ends to train on. floors: what a first model must reach.
     tolerances: how much worse than the incumbent a candidate may be on each measure.
+    cutoff_pd: subjects with a PD up to and including it are approved, by the lender's credit policy. references:
+    protected attribute → group that the others are compared with. Both are for fairness figures alone.
     """
 
     name: str
@@ -74,6 +80,8 @@ class ModelSpec:
     tolerances: dict[str, float] = field(default_factory=dict)
     parameters: dict[str, Any] = field(default_factory=dict)
     materiality: str = "high"
+    cutoff_pd: float | None = None
+    references: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -126,6 +134,11 @@ class Portfolio:
     points: Points
     gates: Gates
     governance: Mapping[str, Policy] = field(default_factory=lambda: dict(DEFAULTS))  # tier → what a promotion needs
+    review_months: Mapping[str, int] = field(
+        default_factory=lambda: dict(REVIEW_MONTHS)
+    )  # tier → from review to review
+    inventory: Mapping[str, Entry] = field(default_factory=dict)  # model → what the portfolio declares of it
+    monitoring: DriftPolicy = field(default_factory=DriftPolicy)
     exclude_dpd: int = 90  # an account this many days past due is already lost: it is not scored
 
     @property
@@ -217,17 +230,24 @@ def _build(folder: Path, raw: dict[str, Any]) -> Portfolio:
         sla_due=time.fromisoformat(str(raw.get("sla", {}).get("due", "06:00"))),
         label=Label(tuple(raw["label"]["events"]), int(raw["label"]["horizon_months"])),
         extracts=tuple(Extract(name, **spec) for name, spec in raw["extracts"].items()),
-        models=tuple(ModelSpec(name, **spec) for name, spec in raw["models"].items()),
+        models=tuple(ModelSpec(name, **_without_inventory(spec)) for name, spec in raw["models"].items()),
+        inventory={name: inventory.parse(name, spec.get("inventory", {})) for name, spec in raw["models"].items()},
         grades=tuple(Grade(str(n), float(v)) for n, v in raw["grades"].items()),
         points=Points(**raw.get("points", {})),
         gates=Gates(**raw.get("gates", {})),
         governance=policy.parse(raw.get("governance", {})),
+        review_months=policy.review_months(raw.get("governance", {})),
+        monitoring=monitoring.parse(raw.get("monitoring", {})),
         exclude_dpd=int(raw.get("exclude_dpd", 90)),
     )
     for spec in portfolio.models:
         _one_of(f"models.{spec.name}.subject", spec.subject, SUBJECTS)
         _one_of(f"models.{spec.name}.holdout", spec.holdout, HOLDOUTS)
         _one_of(f"models.{spec.name}.materiality", spec.materiality, policy.TIERS)
+        if spec.cutoff_pd is not None and not (isinstance(spec.cutoff_pd, float | int) and 0 < spec.cutoff_pd < 1):
+            raise ValueError(f"models.{spec.name}.cutoff_pd is {spec.cutoff_pd!r}; it is a PD between 0 and 1")
+        for attribute in spec.references:
+            _one_of(f"models.{spec.name}.references", attribute, PROTECTED)
     if not portfolio.models:
         raise ValueError("models: at least one model is needed")
     subjects = [spec.subject for spec in portfolio.models]
@@ -242,6 +262,11 @@ def _build(folder: Path, raw: dict[str, Any]) -> Portfolio:
     if not portfolio.provides:
         raise ValueError(f"no mapping found; write at least one of {', '.join(f'{t}.sql' for t in CONTRACTS)}")
     return portfolio
+
+
+def _without_inventory(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """What a model is trained and judged by: its place in the inventory is no part of that."""
+    return {key: value for key, value in spec.items() if key != "inventory"}
 
 
 def _one_of(key: str, value: str, allowed: tuple[str, ...]) -> str:

@@ -15,6 +15,7 @@ from pipeline.errors import TrainingRefused
 from pipeline.features import feature_contract
 from pipeline.governance import guard
 from pipeline.governance.access import Actor
+from pipeline.monitoring import baselines
 from pipeline.nightly import Work, build, decide_task, run_of
 from pipeline.portfolio import ModelSpec, Portfolio
 from pipeline.train import TrainingOutcome, train_candidate
@@ -88,6 +89,9 @@ def train_task(work: Work) -> TaskResult:
             work.settings, work.engine, con, work.registry, work.portfolio, work.spec, work.as_of, work.cohorts,
             work.ledger.run_id, contract,
         )  # fmt: skip
+        if work.outcome.version is not None:
+            # What nights will be compared with is fixed while the training set is at hand.
+            baselines.ensure(con, work.settings, work.registry, work.portfolio, work.spec, work.outcome.version)
     return TaskResult(None, {"outcome": work.outcome.outcome})
 
 

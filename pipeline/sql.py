@@ -34,3 +34,8 @@ def literal(value: str | int | Decimal | date | bool | None) -> str:
 def literals(values: list[str] | list[date] | list[int]) -> str:
     """A comma-separated list of literals, for ``IN (…)``."""
     return ", ".join(literal(v) for v in values)
+
+
+def double(value: float) -> str:
+    """A number as a DOUBLE literal: the shortest text that reads back to the same bits; infinities as such."""
+    return f"'{float(value)!r}'::DOUBLE"

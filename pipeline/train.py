@@ -9,7 +9,7 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, date, datetime
 from importlib.metadata import version as package_version
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,10 @@ from sqlalchemy import Engine, insert
 
 from pipeline import archive, control, model_card
 from pipeline import booster as native
+from pipeline.comparison import store as comparison_store
+from pipeline.comparison.facts import Comparison
+from pipeline.comparison.making import FIRST, compared
+from pipeline.comparison.measure import Scored
 from pipeline.config import Settings
 from pipeline.errors import TrainingRefused
 from pipeline.evaluation import Check, Evaluation, challenger_checks, evaluate, first_model_checks
@@ -67,6 +71,7 @@ class TrainingOutcome:
 
     outcome: registered, not_better (than the incumbent) or below_floor (as a first model). version: what was
     registered, else None. checks: the gate's table. incumbent_version: what it was compared with, None for a first.
+    comparison_sha256: champion against challenger, as kept in the archive.
     """
 
     outcome: str
@@ -78,6 +83,7 @@ class TrainingOutcome:
     rows: int
     metrics: dict[str, float]
     checks: tuple[Check, ...]
+    comparison_sha256: str
     seconds: float
 
     def as_dict(self) -> dict[str, Any]:
@@ -92,6 +98,7 @@ class TrainingOutcome:
             "rows": self.rows,
             "metrics": self.metrics,
             "checks": [c.record() for c in self.checks],
+            "comparison_sha256": self.comparison_sha256,
             "seconds": round(self.seconds, 3),
         }
 
@@ -120,16 +127,23 @@ def train_candidate(
     text = fit(data, parameters, settings.threads)
     digest = text_digest(text)
     candidate, training_scores, scores = _evaluate(text, data, data.features, settings.threads)
+    challenger = _scored(None, digest, text, data, data.features, scores)
     book = book_of(engine)
     held = book.in_force.get(spec.name)
     standing = book.promotions[held.promotion] if held else None
     checks: tuple[Check, ...]
+    champion, known_rows, alone = None, None, FIRST
     if standing is None:
         checks, failed = first_model_checks(candidate, spec.floors), BELOW_FLOOR
     else:
         incumbent = registry.get(spec.name, standing.version)
-        checks = _against(registry, incumbent, digest, candidate, scores, data, spec, settings.threads)
-        failed = NOT_BETTER
+        checks, champion = _against(registry, incumbent, digest, candidate, scores, data, spec, settings.threads)
+        failed, known_rows = NOT_BETTER, incumbent.training_set
+        alone = "" if champion else f"{incumbent} {checks[0].bound}"
+    comparison = compared(
+        con, portfolio, spec, data, challenger, champion, champion_training_set=known_rows, alone=alone,
+        threads=settings.threads,
+    )  # fmt: skip
     outcome = REGISTERED if all(c.passed for c in checks) else failed
     metrics = candidate.metrics() | {"training_rows": float(len(data.rows(TRAIN)))}
     version = None
@@ -147,7 +161,7 @@ def train_candidate(
             description=f"Trained {as_of} on {len(data.labels):,} rows of {len(data.counts['cohorts'])} cohorts.",
         )
         booster = native.parse(text)
-        facts = model_card.CardFacts(portfolio, spec, data, record, digest, metrics, checks, booster)
+        facts = model_card.CardFacts(portfolio, spec, data, record, digest, metrics, checks, booster, comparison)
         version = registry.register(
             spec.name,
             text,
@@ -162,6 +176,7 @@ def train_candidate(
                 RECIPE: _keep_recipe(settings, portfolio, spec, as_of, cohorts, contract, parameters, data.snapshot_id),
             },
         )
+        comparison = replace(comparison, challenger=replace(comparison.challenger, version=version.version))
     result = TrainingOutcome(
         outcome=outcome,
         version=version,
@@ -172,9 +187,10 @@ def train_candidate(
         rows=len(data.labels),
         metrics=metrics,
         checks=checks,
+        comparison_sha256=comparison_store.keep(settings, comparison),
         seconds=time.perf_counter() - started,
     )
-    _record(engine, spec, as_of, run_id, result)
+    _record(engine, spec, as_of, run_id, result, comparison)
     return result
 
 
@@ -240,21 +256,30 @@ def _against(
     data: TrainingSet,
     spec: ModelSpec,
     threads: int,
-) -> tuple[Check, ...]:
-    """The checks of a candidate against the incumbent, on this training set's holdout."""
+) -> tuple[tuple[Check, ...], Scored | None]:
+    """The checks of a candidate against the incumbent on this training set's holdout, and what the incumbent says."""
     text = registry.text(incumbent)
     wanted = native.features(native.parse(text))
     gone = [name for name in wanted if name not in data.candidates]
     if gone:
         # The incumbent cannot score these rows any more, so the candidate stands as a first model would.
         lost = Check("incumbent", True, float(len(gone)), f"cannot be compared: it reads {', '.join(gone)}")
-        return (lost, *first_model_checks(candidate, spec.floors))
+        return (lost, *first_model_checks(candidate, spec.floors)), None
     measured, _, other = _evaluate(text, data, wanted, threads)
-    compared = statistics.delong_test(data.labels[data.rows(HOLDOUT)], scores, other)
+    auc = statistics.delong_test(data.labels[data.rows(HOLDOUT)], scores, other)
     changed = Check(
         "changed", digest != incumbent.digest, float(digest != incumbent.digest), "not the incumbent itself"
     )
-    return (changed, *challenger_checks(candidate, measured, compared, spec.tolerances))
+    champion = _scored(incumbent.version, incumbent.digest, text, data, wanted, other)
+    return (changed, *challenger_checks(candidate, measured, auc, spec.tolerances)), champion
+
+
+def _scored(
+    version: int | None, digest: str, text: str, data: TrainingSet, features: Sequence[str], log_odds: Any
+) -> Scored:
+    """A model with what it says of the holdout."""
+    matrix = data.columns(features, data.rows(HOLDOUT))
+    return Scored(version, digest, native.parse(text), tuple(features), matrix, log_odds)
 
 
 def _facts(spec: FeatureSpec) -> dict[str, Any]:
@@ -286,7 +311,9 @@ def _keep_recipe(
     return archive.keep(settings, json.dumps(recipe, sort_keys=True, indent=1).encode())
 
 
-def _record(engine: Engine, spec: ModelSpec, as_of: date, run_id: str, result: TrainingOutcome) -> None:
+def _record(
+    engine: Engine, spec: ModelSpec, as_of: date, run_id: str, result: TrainingOutcome, comparison: Comparison
+) -> None:
     with engine.begin() as connection:
         connection.execute(
             insert(control.training_runs).values(
@@ -304,6 +331,7 @@ def _record(engine: Engine, spec: ModelSpec, as_of: date, run_id: str, result: T
                 finished_at=datetime.now(UTC),
             )
         )
+        comparison_store.record(connection, run_id, comparison, result.comparison_sha256)
         events.candidate_judged(
             connection,
             run_id,
@@ -316,5 +344,6 @@ def _record(engine: Engine, spec: ModelSpec, as_of: date, run_id: str, result: T
                 "incumbent_version": result.incumbent_version,
                 "training_set": result.training_set,
                 "snapshot_id": result.snapshot_id,
+                "comparison_sha256": result.comparison_sha256,
             },
         )

@@ -19,7 +19,7 @@ from pipeline.config import REPOSITORY
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r"^```(?P<info>[^\n]+)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
-GROUPS = {"audit", "promotions", "user"}  # whose first argument is a command
+GROUPS = {"alerts", "audit", "hooks", "models", "promotions", "user"}  # whose first argument is a command
 SCORETRACE = Path(sys.executable).with_name("scoretrace")
 
 

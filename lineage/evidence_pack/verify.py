@@ -3,6 +3,9 @@
 1. Every file is, byte for byte, the one that was packed.
 2. The score comes out again: the model's trees over the features, in plain Python, give the stored log-odds to the bit.
 3. With DuckDB installed (`pip install duckdb`): the archived SQL over the source rows gives the features again.
+4. The audit log's records of this score are whole and linked, up to its checkpoint.
+5. With cryptography installed (`pip install cryptography`): the pack, each approval and the checkpoint are signed.
+   Whose keys these are, the pack cannot say: `--key ID` wants the id that the lender gave you by another way.
 
 Exit code 0 when all that could be checked holds, 1 when something does not, each named.
 """
@@ -12,6 +15,7 @@ import sys
 if not (sys.flags.isolated or getattr(sys.flags, "safe_path", False)):
     del sys.path[0]  # this folder: a file added to it must not stand in for a module of Python's
 
+import base64
 import csv
 import hashlib
 import json
@@ -21,7 +25,7 @@ from decimal import Decimal, localcontext
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-OWN = {"manifest.json", "manifest.sha256"}
+OWN = {"manifest.json", "manifest.sha256", "manifest.dsse.json"}
 SKIPPED = []
 
 
@@ -36,7 +40,7 @@ def main():
     count = len(json.loads((HERE / "manifest.json").read_text(encoding="utf-8"))["files"])
     print(f"✓ {count} files are those that were packed")
     facts = json.loads((HERE / "facts.json").read_text(encoding="utf-8"))
-    problems = check_score(facts) + check_features(facts)
+    problems = check_score(facts) + check_features(facts) + check_chain() + check_signatures()
     for problem in problems:
         print(f"✕ {problem}")
     if problems:
@@ -59,11 +63,13 @@ def check_files():
     """What is missing, changed or added, by name."""
     try:
         manifest = (HERE / "manifest.json").read_bytes()
+        envelope = (HERE / "manifest.dsse.json").read_bytes()
         written = (HERE / "manifest.sha256").read_bytes()
     except OSError as error:
         return [f"{Path(error.filename).name} is missing"]
-    if written != (hashlib.sha256(manifest).hexdigest() + "\n").encode():
-        return ["manifest.json or manifest.sha256 has been changed: they do not belong together"]
+    sums = {"manifest.json": manifest, "manifest.dsse.json": envelope}
+    if written != "".join(f"{hashlib.sha256(c).hexdigest()}  {n}\n" for n, c in sums.items()).encode():
+        return ["manifest.json, manifest.dsse.json or manifest.sha256 has been changed: they do not belong together"]
     listed = json.loads(manifest)["files"]
     problems = []
     for name, sha256 in listed.items():
@@ -198,6 +204,82 @@ def check_features(facts):
             problems.append(f"feature {name}: {value!r} computed, {stored!r} stored")
     if not problems:
         print(f"✓ {len(facts['feature_values'])} features come out again from the source rows")
+    return problems
+
+
+def check_chain():
+    """Each record has the hash that it carries and names the one before it; the checkpoint has the last."""
+    path = HERE / "audit" / "chain.jsonl"
+    if not path.is_file():
+        return not_computed("audit log: no checkpoint had been taken when this was packed")
+    records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    told = 0
+    for before, record in zip([None, *records], records, strict=False):
+        if before and (record["seq"], record["prev_sha256"]) != (before["seq"] + 1, before["sha256"]):
+            return [f"audit/chain.jsonl: record {record['seq']} does not follow record {before['seq']}"]
+        if "detail" in record:
+            told += 1
+            fields = {name: value for name, value in record.items() if name != "sha256"}
+            text = json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+            if hashlib.sha256(text.encode()).hexdigest() != record["sha256"]:
+                return [f"audit/chain.jsonl: record {record['seq']} has been changed"]
+    envelope = json.loads((HERE / "audit" / "checkpoint.json").read_text(encoding="utf-8"))
+    checkpoint = json.loads(base64.b64decode(envelope["payload"]))
+    last = records[-1]
+    if (checkpoint["seq"], checkpoint["sha256"]) != (last["seq"], last["sha256"]):
+        return ["audit/checkpoint.json is of another log than audit/chain.jsonl"]
+    print(f"✓ {told} records of the audit log in a chain of {len(records)}, up to the checkpoint of {checkpoint['at']}")
+    return []
+
+
+def check_signatures():
+    """The pack's own envelope holds its manifest, and every envelope is signed by one of the keys beside it."""
+    envelopes = {"manifest.dsse.json": json.loads((HERE / "manifest.dsse.json").read_text(encoding="utf-8"))}
+    if base64.b64decode(envelopes["manifest.dsse.json"]["payload"]) != (HERE / "manifest.json").read_bytes():
+        return ["manifest.dsse.json has been changed: it holds another manifest"]
+    signed_by = envelopes["manifest.dsse.json"]["signatures"][0]["keyid"]
+    wanted = sys.argv[sys.argv.index("--key") + 1] if "--key" in sys.argv[:-1] else signed_by
+    if wanted != signed_by:
+        return [f"manifest.dsse.json is signed by key {signed_by}, and {wanted} is wanted"]
+    if (HERE / "audit" / "checkpoint.json").is_file():
+        envelopes["audit/checkpoint.json"] = json.loads(
+            (HERE / "audit" / "checkpoint.json").read_text(encoding="utf-8")
+        )
+    if (HERE / "approval.json").is_file():
+        approval = json.loads((HERE / "approval.json").read_text(encoding="utf-8"))
+        for signature in approval["signatures"]:
+            name = f"approval.json, {signature['signer']}"
+            envelopes[name] = signature["envelope"]
+            said = json.loads(base64.b64decode(signature["envelope"]["payload"]))
+            if (said["manifest"], said["signer"]) != (approval["manifest"], signature["signer"]):
+                return [f"{name}: the envelope is of another approval"]
+        facts = json.loads((HERE / "facts.json").read_text(encoding="utf-8"))
+        if approval["manifest"]["model_sha256"] != facts["model"]["digest"]:
+            return ["approval.json approves another model than the one that scored"]
+    try:
+        from cryptography.exceptions import InvalidSignature
+        from cryptography.hazmat.primitives.serialization import load_pem_public_key
+    except ImportError:
+        return not_computed("signatures: cryptography is not installed (pip install cryptography)")
+    problems = []
+    for name, envelope in envelopes.items():
+        kind, payload = envelope["payloadType"].encode(), base64.b64decode(envelope["payload"])
+        message = b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
+        if not envelope["signatures"]:
+            problems.append(f"{name}: not signed")
+        for signature in envelope["signatures"]:
+            key = load_pem_public_key((HERE / "keys" / f"{signature['keyid']}.pem").read_bytes())
+            if hashlib.sha256(key.public_bytes_raw()).hexdigest()[:16] != signature["keyid"]:
+                problems.append(f"keys/{signature['keyid']}.pem is another key")
+                continue
+            try:
+                key.verify(base64.b64decode(signature["sig"]), message)
+            except InvalidSignature:
+                problems.append(f"{name}: the signature does not match")
+    if not problems:
+        print(f"✓ {len(envelopes)} signatures match; the pack is signed by key {signed_by}")
+        if "--key" not in sys.argv:
+            print(f"  compare that id with one the lender gave you by another way: verify.py --key {signed_by}")
     return problems
 
 

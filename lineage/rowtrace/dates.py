@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import re
 from datetime import date, timedelta
+from functools import lru_cache
 
 _DATE = re.compile(r"(?i)(?<=\bdate ')\d{4}-\d{2}-\d{2}(?=')")
 _FIRST = date(1, 1, 1)
 _MOST = 3_000  # stand-ins stay far from any date of a business
 
 
+@lru_cache(maxsize=32)
 def without_dates(sql: str) -> tuple[str, dict[str, str]]:
     """The text with stand-ins, and stand-in → date. A text that has such early dates itself is left as it is."""
     found = list(dict.fromkeys(_DATE.findall(sql)))

@@ -16,17 +16,17 @@ from typing import Any
 from sqlalchemy import Engine
 
 from pipeline.config import Settings
-from pipeline.errors import AccessDenied, ModelRefused, NotFound, PromotionRefused, SignatureRefused
+from pipeline.errors import AccessDenied, ModelRefused, NotFound, PromotionRefused
 from pipeline.governance import audit, canonical_json, dsse, keys, users
 from pipeline.governance import promotion_rules as rules
 from pipeline.governance.access import Actor, require
 from pipeline.governance.manifest import manifest_of, sha256, training_of
 from pipeline.governance.promotion_log import book_of
-from pipeline.governance.promotion_state import Book, Promotion, Signature
+from pipeline.governance.promotion_state import Book, Promotion
+from pipeline.governance.signatures import SIGNATURE_TYPE, genuine
 from pipeline.portfolio import Portfolio
 from pipeline.registry import ModelVersion, Registry
 
-SIGNATURE_TYPE = "application/vnd.scoretrace.signature+json"
 REVIEW_OWED = timedelta(days=5)
 Step = Callable[[Book], tuple[str, str, Mapping[str, Any]]]
 """Given the book under the lock: (action, subject, detail) of the record to write. Raises PromotionRefused."""
@@ -154,20 +154,18 @@ class Approvals:
         }
         return self._step(actor, "promotion.review", id_, "challenged", detail, check=check)
 
+    def approve_elsewhere(self, actor: Actor, id_: str, reference: str) -> Promotion:
+        """Record the reference of an approval in another system, such as a change ticket; signatures cover it."""
+
+        detail = {"reference": _said(reference, "an approval elsewhere", "its reference")}
+        return self._step(actor, "promotion.review", id_, "external_approved", detail, check=_unsigned)
+
     def condition(
         self, actor: Actor, id_: str, *, ends: date | None = None, max_subjects: int | None = None
     ) -> Promotion:
         """Make the approval conditional. Whoever signs, signs these limits; under a signature they cannot change."""
-
-        def check(p: Promotion) -> None:
-            if p.signatures:
-                raise PromotionRefused(
-                    f"promotion {id_} has signatures already; its terms cannot change under them",
-                    "withdraw it and request it anew",
-                )
-
         detail = {"ends": ends.isoformat() if ends else None, "max_subjects": max_subjects}
-        return self._step(actor, "promotion.review", id_, "conditioned", detail, check=check)
+        return self._step(actor, "promotion.review", id_, "conditioned", detail, check=_unsigned)
 
     def reject(self, actor: Actor, id_: str, reason: str) -> Promotion:
         return self._step(actor, "promotion.reject", id_, "rejected", {"reason": _said(reason, "a rejection", "why")})
@@ -195,6 +193,7 @@ class Approvals:
                 "promotion": id_,
                 "manifest": dict(p.manifest),
                 "conditions": {"ends": p.conditions.ends, "max_subjects": p.conditions.max_subjects},
+                "external_reference": p.external_reference,
                 "signer": actor.name,
                 "roles": sorted(actor.roles),
                 "method": actor.method,
@@ -364,8 +363,8 @@ def require_approved(
             "`scoretrace promotions finish` puts the approved version back",
         )
     public = keys.PublicKeys(settings.keys_dir)
-    genuine = tuple(s for s in p.signatures if _genuine(p, s, public))
-    sound = Promotion(**{**vars(p), "signatures": genuine})
+    whole = tuple(s for s in p.signatures if genuine(p, s, public))
+    sound = Promotion(**{**vars(p), "signatures": whole})
     if against := rules.against_scoring(sound, as_of, now or datetime.now(UTC)):
         raise ModelRefused(
             f"promotion {p.id} of {version} does not let it score {as_of}: {against}",
@@ -374,28 +373,18 @@ def require_approved(
     return version, p
 
 
-def _genuine(p: Promotion, s: Signature, public: keys.PublicKeys) -> bool:
-    """Whether a signature's envelope is whole and says of this manifest what its record says."""
-    try:
-        said = json.loads(dsse.opened(json.dumps(s.envelope), public, payload_type=SIGNATURE_TYPE))
-    except SignatureRefused:
-        return False
-    conditions = {"ends": p.conditions.ends, "max_subjects": p.conditions.max_subjects}
-    return bool(
-        said["promotion"] == p.id
-        and said["manifest"] == dict(p.manifest)
-        and sha256(said["manifest"]) == p.manifest_sha256
-        and said["conditions"] == conditions
-        and (said["signer"], said["roles"]) == (s.signer, sorted(s.roles))
-        and (said["meaning"], said["reason"]) == (s.meaning, s.reason)
-        and abs(datetime.fromisoformat(said["signed_at"]) - s.at) <= rules.SKEW
-    )
-
-
 def _found(book: Book, id_: str) -> Promotion:
     if id_ not in book.promotions:
         raise NotFound(f"there is no promotion {id_}", "`scoretrace promotions list` names them")
     return book.promotions[id_]
+
+
+def _unsigned(p: Promotion) -> None:
+    if p.signatures:
+        raise PromotionRefused(
+            f"promotion {p.id} has signatures already; its terms cannot change under them",
+            "withdraw it and request it anew",
+        )
 
 
 def _said(text: str, what: str, wanted: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Engine, select
 
 from pipeline import control
+from pipeline.comparison import store as comparison_store
 from pipeline.errors import ModelRefused
 from pipeline.governance import canonical_json
 from pipeline.governance.policy import Policy
@@ -21,9 +22,11 @@ def manifest_of(engine: Engine, portfolio: Portfolio, version: ModelVersion, pol
     """The manifest of a registered version. Raises ModelRefused when its training run is not on record.
 
     model_sha256: the model's text. training_set, contract_sha256, recipe_sha256: what it was made of and how.
-    metrics_sha256, gate_sha256: what it was measured and judged by. policy, policy_sha256: the rules of the request.
+    metrics_sha256, gate_sha256: what it was measured and judged by. comparison_sha256: champion against challenger, in
+    the archive; empty where the training run made none. policy, policy_sha256: the rules of the request.
     """
     training = training_of(engine, version)
+    compared = comparison_store.of_training(engine, training["run_id"], version.digest)
     return {
         "model": version.name,
         "version": version.version,
@@ -34,6 +37,7 @@ def manifest_of(engine: Engine, portfolio: Portfolio, version: ModelVersion, pol
         "recipe_sha256": version.tags.get(RECIPE, ""),
         "metrics_sha256": sha256(training["metrics"]),
         "gate_sha256": sha256(training["checks"]),
+        "comparison_sha256": compared.sha256 if compared else "",
         "portfolio_sha256": portfolio.sha256,
         "policy": policy.as_dict(),
         "policy_sha256": sha256(policy.as_dict()),

@@ -15,8 +15,8 @@ class Policy:
     quorum: how many different people must sign. roles: who may sign, by role.
     signature_days: how long a signature counts towards the quorum. approval_days: how long a complete promotion lets
     the version score. waiting_hours: from the request to the first moment it may take effect.
-    challenge: effective challenge must be on record before anyone signs. external_reference: the request must name
-    an approval elsewhere (a change ticket).
+    challenge: effective challenge must be on record before anyone signs. external_reference: so must the reference of
+    an approval elsewhere (a change ticket); a portfolio writes it as ``external_approval: required``.
     """
 
     quorum: int = 2
@@ -38,13 +38,22 @@ DEFAULTS: Mapping[str, Policy] = {
 }
 
 
+REVIEW_MONTHS: Mapping[str, int] = {"high": 12, "medium": 18, "low": 24}
+"""How long after a review the next one is due at the latest, by tier. Not part of what a promotion needs."""
+
+
 def parse(raw: Mapping[str, Mapping[str, object]]) -> dict[str, Policy]:
     """The tiers of a portfolio's ``governance:`` section over the defaults. Raises ValueError naming what is wrong."""
     policies = dict(DEFAULTS)
     for tier, values in raw.items():
         if tier not in TIERS:
             raise ValueError(f"governance: {tier!r} is no tier; there are {', '.join(TIERS)}")
-        known = asdict(policies[tier]) | dict(values)
+        given = {k: v for k, v in values.items() if k not in ("review_months", "external_approval")}
+        if "external_approval" in values:
+            if values["external_approval"] not in ("required", "none"):
+                raise ValueError(f"governance.{tier}.external_approval is required or none")
+            given["external_reference"] = values["external_approval"] == "required"
+        known = asdict(policies[tier]) | given
         try:
             policy = Policy(**{**known, "roles": tuple(known["roles"])})
         except TypeError as error:
@@ -54,3 +63,14 @@ def parse(raw: Mapping[str, Mapping[str, object]]) -> dict[str, Policy]:
             raise ValueError(f"governance.{tier}: quorum and days are at least 1, hours at least 0, roles at least one")
         policies[tier] = policy
     return policies
+
+
+def review_months(raw: Mapping[str, Mapping[str, object]]) -> dict[str, int]:
+    """The ``review_months`` of each tier over the defaults. Raises ValueError naming what is wrong."""
+    months = dict(REVIEW_MONTHS)
+    for tier, values in raw.items():
+        given = values.get("review_months", months.get(tier))
+        if type(given) is not int or not 1 <= given <= 120:
+            raise ValueError(f"governance.{tier}.review_months is {given!r}; it is a whole number from 1 to 120")
+        months[tier] = given
+    return months

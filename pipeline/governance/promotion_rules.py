@@ -37,7 +37,10 @@ def against_signing(p: Promotion, actor: Actor, now: datetime, disabled: Collect
     if p.policy.challenge and not p.challenges:
         return "the policy asks for effective challenge on record before anyone signs"
     if p.policy.external_reference and not p.external_reference:
-        return "the policy asks for the reference of an approval elsewhere, and the request names none"
+        return (
+            "the policy asks for the reference of an approval elsewhere, and none is on record: `scoretrace promotions "
+            f"review {p.id} --external-reference REFERENCE`"
+        )
     return None
 
 
@@ -71,7 +74,7 @@ def missing(p: Promotion, now: datetime, disabled: Collection[str] = ()) -> tupl
     if p.policy.challenge and not p.challenges:
         lacks.append("effective challenge is not on record")
     if p.policy.external_reference and not p.external_reference:
-        lacks.append("the request names no approval elsewhere")
+        lacks.append("the reference of an approval elsewhere is not on record")
     if p.promoted_at is None and now < p.requested_at + timedelta(hours=p.policy.waiting_hours):
         lacks.append(f"the waiting time of {p.policy.waiting_hours} hours is not over")
     return tuple(lacks)

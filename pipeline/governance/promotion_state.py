@@ -92,7 +92,7 @@ class Conditions:
 
 @dataclass(frozen=True)
 class Promotion:
-    """The state of one request to let a version score."""
+    """The state of one request to let a version score. external_reference: of an approval elsewhere, named by whom."""
 
     id: str
     model: str
@@ -107,6 +107,7 @@ class Promotion:
     manifest: Mapping[str, Any] = field(repr=False)
     manifest_sha256: str
     external_reference: str | None = None
+    external_by: str | None = None
     signatures: tuple[Signature, ...] = ()
     findings: tuple[Finding, ...] = ()
     questions: tuple[Question, ...] = ()
@@ -203,6 +204,7 @@ def _requested(name: str, event: Event) -> Promotion:
         manifest=d["manifest"],
         manifest_sha256=d["manifest_sha256"],
         external_reference=d.get("external_reference"),
+        external_by=event.actor if d.get("external_reference") else None,
     )
 
 
@@ -228,6 +230,8 @@ def _stepped(p: Promotion, event: Event) -> Promotion:
             return replace(p, challenges=(*p.challenges, challenge))
         case "promotion.conditioned":
             return replace(p, conditions=Conditions(d.get("ends"), d.get("max_subjects"), event.actor))
+        case "promotion.external_approved":
+            return replace(p, external_reference=d["reference"], external_by=event.actor)
         case "promotion.rejected":
             return replace(p, rejected=(event.actor, event.at, d["reason"]))
         case "promotion.withdrawn":

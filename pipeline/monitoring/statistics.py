@@ -1,4 +1,4 @@
-"""Discrimination, calibration and stability of a scored sample, as pure functions of arrays.
+"""Discrimination and calibration of a scored sample, as pure functions of arrays.
 
 Every function takes ``y`` (0 or 1, 1 is the event) and ``p`` or ``score`` (higher is riskier), one entry a row,
 and does not depend on the order of the rows beyond the last bits of a float sum. Samples that hold one class only
@@ -14,9 +14,6 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 Floats = NDArray[np.float64]
-
-SHARE_FLOOR = 1e-4
-"""Smallest share a bin is given in the PSI, so that an emptied bin counts heavily instead of being dropped."""
 
 
 @dataclass(frozen=True)
@@ -168,51 +165,6 @@ def calibration(y: ArrayLike, log_odds: ArrayLike) -> Calibration:
         if np.abs(step).max() < 1e-10:
             break
     return Calibration(float(beta[1]), float(beta[0]), observed, expected)
-
-
-def quantile_edges(baseline: ArrayLike, bins: int = 10) -> Floats:
-    """Inner edges of equal-frequency bins of the baseline; equal edges collapse, NaN is left out.
-
-    Bins are right-closed and the outer ones are infinite, so ``len(edges) + 1`` bins cover every number.
-    """
-    values = np.asarray(baseline, dtype=np.float64)
-    values = values[~np.isnan(values)]
-    if not len(values):
-        return np.empty(0)
-    edges = np.quantile(values, np.arange(1, bins) / bins)
-    # An edge at the maximum would leave the bin above it empty in the baseline itself.
-    return np.unique(edges[edges < values.max()])
-
-
-def bin_counts(values: ArrayLike, edges: ArrayLike) -> NDArray[np.int64]:
-    """Rows per right-closed bin, with one last entry for NaN: ``len(edges) + 2`` counts."""
-    numbers = np.asarray(values, dtype=np.float64)
-    inner = np.asarray(edges, dtype=np.float64)
-    index = np.searchsorted(inner, numbers, side="left")
-    index[np.isnan(numbers)] = len(inner) + 1
-    return np.bincount(index, minlength=len(inner) + 2)
-
-
-def psi(baseline: ArrayLike, current: ArrayLike, floor: float = SHARE_FLOOR) -> float:
-    """Population stability index Σ(a − e)·ln(a / e) of two vectors of counts or shares, bin by bin.
-
-    Shares under ``floor`` are raised to it and not renormalised; a bin that is empty on both sides adds nothing.
-    Siddiqi, Credit Risk Scorecards (2006). Raises ValueError for an empty side or unequal lengths.
-    """
-    e = np.asarray(baseline, dtype=np.float64)
-    a = np.asarray(current, dtype=np.float64)
-    if e.shape != a.shape or e.ndim != 1:
-        raise ValueError("PSI needs two vectors over the same bins")
-    if not (e.sum() > 0 and a.sum() > 0):
-        raise ValueError("PSI needs rows on both sides")
-    e = np.maximum(e / e.sum(), floor)
-    a = np.maximum(a / a.sum(), floor)
-    return float(np.sum((a - e) * np.log(a / e)))
-
-
-def psi_critical_value(baseline_rows: int, current_rows: int, bins: int, alpha: float = 0.05) -> float:
-    """PSI that chance alone exceeds with probability ``alpha``: χ²(1−α, B−1) · (1/N + 1/M) (Yurdakul 2018)."""
-    return float(stats.chi2.ppf(1 - alpha, bins - 1) * (1 / baseline_rows + 1 / current_rows))
 
 
 def _delong(y: ArrayLike, scores: list[ArrayLike]) -> tuple[Floats, Floats]:

@@ -17,7 +17,7 @@ from app.acting import IDLE, LONGEST, SignedIn, ended
 from app.auditing import record
 from pipeline import ledger
 from pipeline.config import REPOSITORY
-from pipeline.governance import identity, users
+from pipeline.governance import audit, identity, users
 from pipeline.governance.access import Actor
 from tests.app.conftest import Open, html_of
 from tests.published_home import FIRST_ID, settings_for
@@ -177,6 +177,16 @@ def provided(guarded: Path) -> Path:
 def test_a_group_of_the_provider_gives_its_role(portal: Open, provided: Path) -> None:
     page = html_of(through_provider(portal, provided, groups=["risk", "all"]))
     assert "eva@lender.example" in page and "analyst" in page and "14 Mar 2026" in page
+
+
+def test_a_sign_in_at_the_provider_is_on_record_once(portal: Open, provided: Path) -> None:
+    app = through_provider(portal, provided, groups=["risk"])
+    app.run()
+    found = audit.records(store(provided), action="user.sign_in", actor="eva@lender.example")
+    assert [r.facts["method"] for r in found] == ["oidc"]
+    app.user = {**app.user, "iat": app.user["iat"] + 1}
+    app.run()
+    assert len(audit.records(store(provided), action="user.sign_in", actor="eva@lender.example")) == 2
 
 
 def test_nobody_signed_in_at_the_provider_sees_nothing(portal: Open, provided: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import json
 import os
@@ -9,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +23,7 @@ from lineage.personal_data import MASK, personal_features
 from lineage.rescore import Difference
 from lineage.trace import Trace, trace
 from pipeline.errors import ConfigError
+from pipeline.governance import keys
 from tests.conftest import FIRST, SECOND
 from tests.lineage.conftest import Story
 from tests.signing_off import at_the_home
@@ -40,10 +43,10 @@ def unpacked(pack: Pack, folder: Path) -> Path:
     return folder
 
 
-def verify(folder: Path, *options: str, **environment: str) -> tuple[int, str]:
+def verify(folder: Path, *flags: str, options: Sequence[str] = (), **environment: str) -> tuple[int, str]:
     """Exit code and all output of the pack's own verifier, run by a Python without any package."""
     done = subprocess.run(
-        [sys.executable, *(options or ("-I", "-S")), str(folder / "verify.py")],
+        [sys.executable, *(flags or ("-I", "-S")), str(folder / "verify.py"), *options],
         capture_output=True, text=True, encoding="utf-8", errors="replace", env=os.environ | environment,
     )  # fmt: skip
     return done.returncode, done.stdout + done.stderr
@@ -87,7 +90,7 @@ def test_python_alone_computes_the_score_again(account_pack: Path, of_account: T
     assert code == 0, said
     assert f"the score comes out again: log-odds {of_account.score['log_odds']!r}" in said
     assert "DuckDB is not installed" in said
-    assert said.endswith("FILES VERIFIED; not computed again: features\n")
+    assert said.endswith("FILES VERIFIED; not computed again: features, signatures\n")
 
 
 def test_with_duckdb_the_features_come_out_again(account_pack: Path, of_account: Trace) -> None:
@@ -168,10 +171,37 @@ def test_forged_facts_with_a_manifest_of_their_own_are_found_by_the_trees(accoun
     manifest["files"]["facts.json"] = hashlib.sha256((folder / "facts.json").read_bytes()).hexdigest()
     content = json.dumps(manifest).encode()
     (folder / "manifest.json").write_bytes(content)
-    (folder / "manifest.sha256").write_text(hashlib.sha256(content).hexdigest() + "\n")
+    envelope = json.loads((folder / "manifest.dsse.json").read_text())
+    forged = json.dumps(envelope | {"payload": base64.b64encode(content).decode()}).encode()
+    (folder / "manifest.dsse.json").write_bytes(forged)
+    sums = {"manifest.json": content, "manifest.dsse.json": forged}
+    (folder / "manifest.sha256").write_text(
+        "".join(f"{hashlib.sha256(c).hexdigest()}  {name}\n" for name, c in sums.items())
+    )
     code, said = verify(folder)
     assert code == 1
     assert "log-odds:" in said and "stored" in said
+    code, said = verify(folder, "-I")
+    assert (code, "manifest.dsse.json: the signature does not match" in said) == (1, True), said
+
+
+def test_the_pack_its_approvals_and_the_log_are_signed(story: Story, account_pack: Path, of_account: Trace) -> None:
+    approval = json.loads((account_pack / "approval.json").read_text(encoding="utf-8"))
+    assert approval["manifest"]["model_sha256"] == of_account.recorded.scored.digest
+    signers = [s["signer"] for s in approval["signatures"]]
+    assert of_account.promotion is not None and ", ".join(signers) == of_account.promotion.actor
+    key_id = keys.signing_key(story.settings.keys_dir).key_id
+    code, said = verify(account_pack, "-I", options=("--key", key_id))
+    assert code == 0, said
+    assert f"{len(signers) + 2} signatures match; the pack is signed by key {key_id}" in said
+    code, said = verify(account_pack, "-I", options=("--key", "0" * 16))
+    assert (code, f"is signed by key {key_id}, and {'0' * 16} is wanted" in said) == (1, True), said
+    chain = [json.loads(line) for line in (account_pack / "audit" / "chain.jsonl").read_text().splitlines()]
+    told = {record["subject"] for record in chain if "subject" in record}
+    model = of_account.recorded.scored
+    run, promotion = f"run:{of_account.recorded.run.run_id}", f"promotion:{of_account.promotion.id}"
+    assert {run, promotion} <= told <= {run, promotion, f"model:{model.name}/{model.version}"}
+    assert len(chain) > sum("subject" in record for record in chain), "of other records there are the hashes alone"
 
 
 def test_personal_data_is_masked_and_cannot_be_worked_out(application_pack: Path, of_application: Trace) -> None:

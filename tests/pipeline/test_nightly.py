@@ -61,7 +61,7 @@ def test_every_step_is_on_record(published: Settings) -> None:
     assert run.environment["portfolio"] == "cascade"
     assert len(run.environment["lock_sha256"]) == 64
     attempts = ledger.task_attempts(engine, run.run_id)
-    assert [a.task for a in attempts] == ["land", "gate", "features", "score", "publish"]
+    assert [a.task for a in attempts] == ["land", "gate", "features", "score", "publish", "monitor"]
     before = [a.snapshot_before for a in attempts]
     assert before == sorted(before), "snapshots only grow"  # type: ignore[type-var]
     nodes = ledger.dbt_results(engine, run.run_id)

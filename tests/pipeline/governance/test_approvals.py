@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import threading
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,13 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from pipeline.comparison import store
 from pipeline.errors import AccessDenied, ModelRefused, NotFound, PromotionRefused, RecordRefused
 from pipeline.governance import audit, dsse, keys
-from pipeline.governance.approvals import SIGNATURE_TYPE, Approvals, require_approved
+from pipeline.governance import promotion_rules as rules
+from pipeline.governance.approvals import Approvals, require_approved
 from pipeline.governance.promotion_state import Promotion
+from pipeline.governance.signatures import SIGNATURE_TYPE
 from tests.pipeline import small_book
 from tests.pipeline.small_book import NIGHT, Book
 from tests.signing_off import person
@@ -107,7 +111,7 @@ def test_words_are_text_and_must_be_there(book: Book) -> None:
 
 
 def test_two_who_sign_at_once_both_count_once_each(book: Book) -> None:
-    for _ in range(20):
+    for _ in range(50):
         p = desk(book).request(person("dana", "data_scientist"), "pd_default", second(book), "again")
         both = threading.Barrier(4)
         errors: list[BaseException] = []
@@ -245,3 +249,69 @@ def test_a_signature_for_one_promotion_is_none_for_another(book: Book) -> None:
     _forge(book, lambda detail: detail.update(envelope=json.loads(dsse.seal(SIGNATURE_TYPE, payload, mine))))
     with pytest.raises(ModelRefused, match="1 more signature"):
         approved(book)
+
+
+def required_elsewhere(book: Book) -> Book:
+    """The same home, whose policy asks for an approval elsewhere."""
+    tiers = {tier: replace(p, external_reference=True) for tier, p in book.portfolio.governance.items()}
+    return replace(book, portfolio=replace(book.portfolio, governance=tiers))
+
+
+def test_an_approval_elsewhere_is_asked_for_before_anyone_signs(book: Book) -> None:
+    book = required_elsewhere(book)
+    p = asked(book)
+    with pytest.raises(PromotionRefused, match=rf"none is on record: `scoretrace promotions review {p.id} --external"):
+        sign(book, p, "avery")
+    assert "the reference of an approval elsewhere is not on record" in rules.missing(p, datetime.now(UTC))
+    with pytest.raises(AccessDenied):
+        desk(book).approve_elsewhere(person("dana", "data_scientist"), p.id, "CHG0012345")
+    with pytest.raises(PromotionRefused, match="needs words"):
+        desk(book).approve_elsewhere(person("avery", "approver"), p.id, " ")
+    found = desk(book).approve_elsewhere(person("avery", "approver"), p.id, "CHG0012345")
+    assert (found.external_reference, found.external_by) == ("CHG0012345", "avery")
+    sign(book, p, "avery")
+    with pytest.raises(PromotionRefused, match="terms cannot change"):
+        desk(book).approve_elsewhere(person("avery", "approver"), p.id, "CHG0099999")
+    assert sign(book, p, "blake").promoted_at
+    assert approved(book) == 2
+
+
+def test_a_signature_covers_the_approval_elsewhere(book: Book) -> None:
+    book = required_elsewhere(book)
+    p = asked(book)
+    desk(book).approve_elsewhere(person("avery", "approver"), p.id, "CHG0012345")
+    sign(book, p, "avery")
+    sign(book, p, "blake")
+    assert approved(book) == 2
+    with book.engine.begin() as connection:
+        for name in connection.execute(text("SELECT name FROM sqlite_master WHERE type = 'trigger'")).scalars().all():
+            connection.execute(text(f'DROP TRIGGER "{name}"'))
+        connection.execute(
+            text("UPDATE audit_log SET detail = :d WHERE action = 'promotion.external_approved'"),
+            {"d": json.dumps({"reference": "CHG0099999"})},
+        )
+    with pytest.raises(ModelRefused, match="2 more signatures"):
+        approved(book)
+
+
+def test_the_manifest_covers_the_comparison(book: Book) -> None:
+    first = next(iter(desk(book).book().promotions.values()))
+    kept = store.of_model(book.engine, first.model)[-1]
+    assert first.manifest["comparison_sha256"] == kept.sha256
+    version = book.registry.get("pd_default", 1)
+    p = desk(book).request(person("dana", "data_scientist"), "pd_default", version.version, "again")
+    # Another comparison of the same bytes by the same run: not what was requested any more.
+    other = replace(store.load(book.settings, kept.sha256), model="pd_default", rows=1)
+    other = replace(other, challenger=replace(other.challenger, digest=version.digest))
+    with book.engine.begin() as connection:
+        store.record(connection, small_book.RUN, other, store.keep(book.settings, other))
+    with pytest.raises(PromotionRefused, match="comparison_sha256 changed"):
+        sign(book, p, "avery")
+
+
+def test_a_request_from_before_comparisons_can_still_be_signed(book: Book) -> None:
+    with book.engine.begin() as connection:
+        connection.execute(text("DELETE FROM comparisons"))
+    p = asked(book)
+    assert p.manifest["comparison_sha256"] == ""
+    sign(book, p, "avery")

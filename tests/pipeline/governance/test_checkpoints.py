@@ -19,7 +19,7 @@ from tests.signing_off import at_the_home
 def log(settings: Settings, engine: Engine) -> Engine:
     keys.create(settings.keys_dir)
     for n in range(5):
-        audit.append(engine, actor=at_the_home("ada"), action="run.started", subject=f"run:{n}", detail={})
+        audit.append(engine, actor="ada", action="run.started", subject=f"run:{n}", detail={})
     return engine
 
 
@@ -127,7 +127,7 @@ def test_a_night_leaves_one_and_stands_without(settings: Settings, log: Engine) 
     said: list[str] = []
     assert checkpoints.newest(settings) is None
     checkpoints.after_night(settings, log, actor="night", progress=said.append)
-    audit.append(log, actor=at_the_home("ada"), action="run.started", subject="run:6", detail={})
+    audit.append(log, actor="ada", action="run.started", subject="run:6", detail={})
     checkpoints.after_night(settings, log, actor="night", progress=said.append)
     newest = checkpoints.newest(settings)
     assert newest is not None and newest.name == "000000000007.json"

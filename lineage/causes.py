@@ -1,0 +1,256 @@
+"""From something found to what may have done it: the columns upstream, their loads, and what changed on the path.
+
+Column lineage of the night's own run says which raw columns feed a drifting feature. What that night recorded of them
+is then weighed: gates that failed or warned, rows that came, correct others or stay away, values that moved, nulls,
+data tests, and definitions of models that changed. The order is a judgement, and each line gives its figures.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import date, timedelta
+from functools import cached_property
+
+import duckdb
+from sqlalchemy import Engine
+
+from lineage.columns import DIRECT, ColumnGraph, run_lineage
+from pipeline import archive, lake, ledger
+from pipeline.config import Settings
+from pipeline.contracts import CONTRACTS, ID, Column
+from pipeline.errors import NotFound
+from pipeline.monitoring.alert_rules import DRIFT, Finding
+from pipeline.monitoring.alert_state import Cause
+from pipeline.monitoring.alerts import Explain
+from pipeline.monitoring.bins import BinCounts, count_bins, read_bins
+from pipeline.monitoring.restatements import restated_shares
+from pipeline.monitoring.stability import judged_psi
+from pipeline.portfolio import Portfolio
+from pipeline.sql import ident, literal
+
+_DATE_LITERAL = re.compile(r"date '\d{4}-\d{2}-\d{2}'", re.IGNORECASE)
+_FEW_ROWS = 30
+_ALPHA = 0.001
+
+
+@dataclass(frozen=True)
+class Weighed:
+    """A cause with its weight: the more, the likelier."""
+
+    weight: float
+    cause: Cause
+
+
+def explainer(settings: Settings, engine: Engine, portfolio: Portfolio) -> Callable[[str], Explain]:
+    """For a run's id, the function that looks for causes in that run's records. Handed to the night from above."""
+
+    def of_run(run_id: str) -> Explain:
+        search = Search(settings, engine, portfolio, run_id)
+        return search.causes
+
+    return of_run
+
+
+class Search:
+    """What one run recorded, read when it is first asked for."""
+
+    def __init__(self, settings: Settings, engine: Engine, portfolio: Portfolio, run_id: str) -> None:
+        self.settings, self.engine, self.portfolio, self.run_id = settings, engine, portfolio, run_id
+        self._tables: dict[str, list[Weighed]] = {}
+
+    def causes(self, finding: Finding) -> tuple[Cause, ...]:
+        """The causes of a finding, likeliest first; none when nothing upstream of a drift stands out."""
+        found: list[Weighed] = []
+        if finding.kind == DRIFT:
+            feeds = self._feeding(finding.columns)
+            tables = {column.rpartition(".")[0] for column in feeds}
+            for table in sorted(tables):
+                mine = {c.rpartition(".")[2]: share for c, share in feeds.items() if c.startswith(f"{table}.")}
+                found += self._of_table(table.removeprefix("raw."), mine)
+            found += self._definitions(finding.columns)
+        else:
+            found += [w for name in finding.columns for w in self._of_found(finding, name)]
+        best: dict[str, Weighed] = {}
+        for weighed in sorted(found, key=lambda w: (-w.weight, w.cause.source)):
+            best.setdefault(f"{weighed.cause.source} {weighed.cause.reason}", weighed)
+        return tuple(w.cause for w in best.values())
+
+    # -- where it comes from
+
+    @cached_property
+    def _graph(self) -> ColumnGraph:
+        return run_lineage(self.settings, self.engine, self.run_id)
+
+    @cached_property
+    def _snapshot(self) -> int | None:
+        attempts = ledger.task_attempts(self.engine, self.run_id)
+        return max((a.snapshot_after for a in attempts if a.snapshot_after is not None), default=None)
+
+    @cached_property
+    def _as_of(self) -> date:
+        return ledger.run(self.engine, self.run_id).as_of
+
+    @cached_property
+    def _verdicts(self) -> tuple[ledger.GateVerdict, ...]:
+        return ledger.gate_verdicts(self.engine, self.run_id)
+
+    def _feeding(self, columns: Sequence[str]) -> dict[str, float]:
+        """Raw column → share of these columns that it feeds by its value, not by deciding which rows count."""
+        fed: dict[str, int] = {}
+        for column in columns:
+            for reached in self._graph.sources(column):
+                if reached.table.startswith("raw.") and any(t.type == DIRECT for t in reached.transformations):
+                    fed[reached.node] = fed.get(reached.node, 0) + 1
+        return {node: n / len(columns) for node, n in fed.items()}
+
+    # -- what that night recorded
+
+    def _of_table(self, table: str, feeds: Mapping[str, float]) -> list[Weighed]:
+        """Evidence about a raw table and those of its columns that feed what was found (column → share fed)."""
+        share = max(feeds.values(), default=0.0)
+        found = [
+            Weighed(
+                (100 if v.verdict == "fail" else 20) * share, Cause(f"raw.{v.subject}", f"gate {v.gate}: {v.message}")
+            )
+            for v in self._verdicts
+            if v.verdict in ("fail", "warn")
+            and (v.subject == table or (v.subject.startswith(f"{table}.") and v.subject.rpartition(".")[2] in feeds))
+        ]
+        with closing(lake.connect(self.settings, snapshot=self._snapshot)) as con:
+            found += [Weighed(w.weight * share, w.cause) for w in self._loads(con, table)]
+            found += self._moved(con, table, feeds)
+        return found
+
+    def _of_found(self, finding: Finding, name: str) -> list[Weighed]:
+        """Evidence about a finding of gates, landing, tests or restatements: first what itself says."""
+        parts = name.split(".")
+        table = parts[1] if parts[0] == "raw" and len(parts) > 1 else ""
+        verdicts = [v for v in self._verdicts if v.verdict in ("fail", "warn") and v.subject.partition(".")[0] == table]
+        found = [
+            Weighed(
+                100 - i if v.verdict == "fail" else 50 - i, Cause(f"raw.{v.subject}", f"gate {v.gate}: {v.message}")
+            )
+            for i, v in enumerate(verdicts)
+        ]
+        if not verdicts:
+            found.append(Weighed(90, Cause(name, finding.message)))
+        if table in CONTRACTS:
+            with closing(lake.connect(self.settings, snapshot=self._snapshot)) as con:
+                found += self._loads(con, table)
+        return found
+
+    def _loads(self, con: duckdb.DuckDBPyConnection, table: str) -> list[Weighed]:
+        """The night's load of a table: missing, short or long against the window, correcting what came before."""
+        first, window = self.portfolio.period_start(self._as_of), self.portfolio.monitoring.volume_window
+        row = con.execute(
+            """WITH days AS (
+                SELECT m.load_date, sum(m.rows) AS rows, string_agg(DISTINCT m.load_id, ', ') AS loads
+                FROM raw.load_months m JOIN raw.loads l USING (load_id)
+                WHERE m.table_name = $table AND l.state IN ('landed', 'accepted')
+                AND m.load_date > $since AND m.load_date <= $as_of GROUP BY m.load_date)
+            SELECT coalesce(sum(rows) FILTER (load_date >= $first), 0), median(rows) FILTER (load_date < $first),
+                count(*) FILTER (load_date < $first), string_agg(loads, ', ') FILTER (load_date >= $first) FROM days""",
+            {"table": table, "since": first - timedelta(days=window), "as_of": self._as_of, "first": first},
+        ).fetchone()
+        assert row is not None
+        rows, usual, days, loads = row
+        found = []
+        source = f"raw.{table}" + (f", load {loads}" if loads else "")
+        if usual and days >= 3 and max(float(usual), rows) >= _FEW_ROWS:
+            ratio = max(rows, 0.5) / float(usual)
+            if not 0.6 <= ratio <= 1 / 0.6:
+                found.append(
+                    Weighed(
+                        15 * abs(math.log(ratio)),
+                        Cause(source, f"{rows:,} rows tonight, usually {float(usual):,.0f} (median of {days} days)"),
+                    )
+                )
+        if self._snapshot is not None:
+            shares = restated_shares(con, self.portfolio, self._as_of, self._snapshot, tables=(table,))
+            restated, of, before = shares.get(table, (0, 1, 0.0))
+            if restated / of > max(0.01, 2 * before):
+                found.append(Weighed(40, Cause(source, f"{restated:,} of {of:,} rows correct rows that landed before")))
+        return found
+
+    def _moved(self, con: duckdb.DuckDBPyConnection, table: str, feeds: Mapping[str, float]) -> list[Weighed]:
+        """Columns whose values tonight are not those of the trailing window: by PSI, and by their nulls."""
+        contract = CONTRACTS[table]
+        first, window = self.portfolio.period_start(self._as_of), self.portfolio.monitoring.volume_window
+        read = {
+            c.name: sql for c in contract.columns if c.name in feeds and (sql := _as_number(c, contract.event_date))
+        }
+        if not read:
+            return []
+        columns = ", ".join(f"{sql} AS {ident(name)}" for name, sql in read.items())
+        rows = f"SELECT {columns} FROM {ident('raw', table)} WHERE load_date "
+        before = rows + f"BETWEEN {literal(first - timedelta(days=window))} AND {literal(first - timedelta(days=1))}"
+        tonight = rows + f"BETWEEN {literal(first)} AND {literal(self._as_of)}"
+        bins = read_bins(con, before, tuple(read), [c.name for c in contract.columns if c.values and c.name in read])
+        then, now = count_bins(con, before, bins), count_bins(con, tonight, bins)
+        return [w for name in read if (w := _shift(table, name, then, now, feeds[name])) is not None]
+
+    def _definitions(self, columns: Sequence[str]) -> list[Weighed]:
+        """Models on the path whose SQL, dates aside, is not that of the night published before; failed tests there."""
+        upstream = {r.table for column in columns for r in self._graph.upstream(column)}
+        upstream |= {column.rpartition(".")[0] for column in columns}
+        on_path = {t.rpartition(".")[2] for t in upstream}
+        results = ledger.dbt_results(self.engine, self.run_id)
+        found = [
+            Weighed(30, Cause(f"model {r.model}", f"data test on {r.column or r.model}: {r.message or r.status}"))
+            for r in results
+            if r.resource_type == "test" and r.model in on_path and r.status in ("warn", "fail", "error")
+        ]
+        earlier = ledger.publications(self.engine, until=self._as_of - timedelta(days=1))
+        if not earlier:
+            return found
+        before = _texts(self.settings, ledger.dbt_results(self.engine, earlier[0].run_id))
+        changed = sorted(
+            m for m, sql in _texts(self.settings, results).items() if before.get(m, sql) != sql and m in on_path
+        )
+        return found + [
+            Weighed(80, Cause(f"model {m}", f"its SQL is not that of the night of {earlier[0].as_of}")) for m in changed
+        ]
+
+
+def _shift(table: str, column: str, before: BinCounts, now: BinCounts, share: float) -> Weighed | None:
+    """A raw column's move between the window and tonight; None when it is small or may be chance."""
+    then, tonight = before.of(column), now.of(column)
+    if then.sum() < _FEW_ROWS or tonight.sum() < _FEW_ROWS:
+        return None
+    found = judged_psi(then, tonight, alpha=_ALPHA)
+    if not found.significant or found.value < 0.05:
+        return None
+    nulls = tonight[-1] / tonight.sum(), then[-1] / then.sum()
+    said = f"its values tonight are not those of the {int(then.sum()):,} rows before (PSI {found.value:.2f})"
+    if abs(nulls[0] - nulls[1]) > 0.02:
+        said += f"; {nulls[0]:.1%} null, usually {nulls[1]:.1%}"
+    return Weighed(60 * share * min(found.value, 2.0), Cause(f"raw.{table}.{column}", said))
+
+
+def _as_number(column: Column, event_date: str) -> str:
+    """A raw column as a number that can be compared between nights; empty for ids and other texts."""
+    name = ident(column.name)
+    if column.type == ID:
+        return ""
+    if column.values:
+        listed = ", ".join(literal(v) for v in column.values)
+        return f"CAST(list_position([{listed}], {name}) AS DOUBLE)"
+    if column.type == "DATE":
+        return "" if column.name == event_date else f"CAST(load_date - {name} AS DOUBLE)"
+    return "" if column.type.startswith("VARCHAR") else f"CAST({name} AS DOUBLE)"
+
+
+def _texts(settings: Settings, results: Iterable[ledger.DbtResult]) -> dict[str, str]:
+    """Model → its archived SQL without dates; a model whose SQL is gone from the archive is left out."""
+    found = {}
+    for r in results:
+        if r.resource_type == "model" and r.definition_sha256:
+            try:
+                found[r.model] = _DATE_LITERAL.sub("", archive.read_text(settings, r.definition_sha256))
+            except NotFound:
+                continue
+    return found
