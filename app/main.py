@@ -20,6 +20,11 @@ def main() -> None:
     groups = {
         "Watch": [st.Page(shell.TONIGHT, title="Tonight", url_path="tonight", default=True)],
         "Explain": [st.Page(shell.SCORES, title="Scores", url_path="scores")],
+        "Govern": [
+            st.Page(shell.MODELS, title="Models", url_path="models"),
+            st.Page(shell.PROMOTIONS, title="Promotions", url_path="promotions"),
+            st.Page(shell.AUDIT, title="Audit", url_path="audit"),
+        ],
     }
     page = st.navigation(groups, position="hidden")
     session.write_address()

@@ -19,6 +19,9 @@ from pipeline.governance.access import Actor
 STYLE_SHEET = Path(__file__).resolve().parent / "portal.css"
 TONIGHT = "views/tonight.py"
 SCORES = "views/scores.py"
+MODELS = "views/models.py"
+PROMOTIONS = "views/promotions.py"
+AUDIT = "views/audit.py"
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>~:$])")
 
 
