@@ -170,7 +170,7 @@ def _records(c: Compared) -> Html:
 
 
 def gate_table(checks: Sequence[Mapping[str, Any]]) -> Html:
-    columns = [Column("check"), Column("observed", "number"), Column("bound"), Column("verdict", "fill")]
+    columns = [Column("check"), Column("observed", "number"), Column("bound", "wrap fill"), Column("verdict")]
     rows: list[list[Cell]] = [
         [
             str(c["check"]),

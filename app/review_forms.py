@@ -41,10 +41,13 @@ def review(home: Home, at: Approvals, actor: Actor, p: Promotion, today: date) -
     for _, label, _, show in offered:
         with st.expander(label):
             show()
-    refused = dict.fromkeys(action for action, _, possible, _ in steps if possible and not access.may(actor, action))
-    for action in refused:
-        people = [role.replace("_", " ") for role in RULES[action].roles if role in PERSONAL_ROLES]
-        sentence(f"To {RULES[action].meaning} is for {' or '.join(people)}.")
+    refused: dict[tuple[str, ...], list[str]] = {}
+    for action, label, possible, _ in steps:
+        if possible and not access.may(actor, action):
+            people = tuple(role.replace("_", " ") for role in RULES[action].roles if role in PERSONAL_ROLES)
+            refused.setdefault(people, []).append(label.lower())
+    for people, labels in refused.items():
+        sentence(f"To {', '.join(labels)}: ask {' or '.join(people)}.")
     if own and alive and access.may(actor, "promotion.review"):
         sentence("You made or requested this version: effective challenge is somebody else's.")
     if not offered and not refused:

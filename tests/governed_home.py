@@ -11,6 +11,7 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
+import pytest
 from sqlalchemy import insert
 
 from app.auditing import record
@@ -19,6 +20,7 @@ from pipeline.governance import identity, users
 from pipeline.governance.access import Actor
 from pipeline.governance.approvals import Approvals
 from pipeline.registry import Registry
+from tests.conftest import made_once
 from tests.pipeline import small_book
 from tests.pipeline.small_book import ACCOUNT_MODEL, NIGHT, RUN, Book
 from tests.signing_off import person
@@ -67,8 +69,22 @@ models:
   pd_application:
     subject: application
     materiality: medium
-grades: {A: 0.02, B: 0.05, C: 0.15, D: 1.0}
+grades: {A: 0.25, B: 0.35, C: 0.5, D: 1.0}
 """
+
+
+def shared(factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The home with a request under review, made once a run, and the promotion's id. Copy it before changing it."""
+
+    def make(folder: Path) -> str:
+        book = build(folder / "home")
+        id_ = request(book)
+        review(book, id_)
+        book.engine.dispose()
+        return id_
+
+    folder, id_ = made_once(factory, "governed", make)
+    return folder / "home", id_
 
 
 def build(home: Path) -> Book:
