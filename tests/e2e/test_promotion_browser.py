@@ -40,6 +40,7 @@ def signed_in(browser: Browser, user: str, link: str) -> Page:  # noqa: F811
     page.get_by_label("Password", exact=True).fill(PASSWORD)
     page.keyboard.press("Enter")
     page.get_by_role("button", name="Sign out").wait_for()
+    page.locator("[data-testid='stApp'][data-test-script-state='notRunning']").wait_for()
     return page
 
 
