@@ -24,6 +24,11 @@ def main() -> None:
             st.Page(shell.LINEAGE, title="Lineage", url_path="lineage"),
             st.Page(shell.RUNS, title="Runs", url_path="runs"),
         ],
+        "Govern": [
+            st.Page(shell.MODELS, title="Models", url_path="models"),
+            st.Page(shell.PROMOTIONS, title="Promotions", url_path="promotions"),
+            st.Page(shell.AUDIT, title="Audit", url_path="audit"),
+        ],
     }
     page = st.navigation(groups, position="hidden")
     session.write_address()

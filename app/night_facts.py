@@ -8,8 +8,10 @@ from datetime import date, datetime
 from zoneinfo import ZoneInfo
 
 from app import formats, markup
+from app.inbox import SIGNATURE, Waiting
 from app.markup import Cell, Column, Html, Step
 from pipeline.governance.promotion_log import LetScore
+from pipeline.governance.promotion_state import Finding, Promotion
 from pipeline.ledger import (
     DbtResult,
     DbtTotals,
@@ -53,8 +55,11 @@ class Evidence:
         return sum(g.verdict == verdict for g in self.gates)
 
 
-def answer(evidence: Evidence) -> Html:
-    """Is the book right? One status: what failed, or what wants a look, or that nothing does."""
+def answer(evidence: Evidence, waiting: int = 0) -> Html:
+    """Is the book right? One status: what failed, or what wants a look, or that nothing does.
+
+    waiting: how many things the reader is waited for; their line stands by itself.
+    """
     failed, warned, dbt = evidence.gates_with("fail"), evidence.gates_with("warn"), evidence.dbt
     broken = _said(
         (failed, "gate", "failed"), (dbt.failed, "data test", "failed"), (dbt.models_failed, "model", "broke")
@@ -66,11 +71,36 @@ def answer(evidence: Evidence) -> Html:
         return markup.status("stop", f"published, but {', '.join(broken + looks)}")
     if looks:
         return markup.status("watch", f"published; {', '.join(looks)}")
-    return markup.status("ok", "published; nothing needs you")
+    return markup.status("ok", "published" if waiting else "published; nothing needs you")
 
 
 def _said(*counted: tuple[int, str, str]) -> list[str]:
     return [f"{formats.plural(n, noun)} {verb}" for n, noun, verb in counted if n]
+
+
+def waiting_links(waiting: Sequence[Waiting]) -> list[tuple[str, dict[str, str]]]:
+    """What waits for somebody, one link a kind: its words, and the query of the Promotions page."""
+    to_sign = [w for w in waiting if w.what == SIGNATURE]
+    others = [w for w in waiting if w.what != SIGNATURE]
+    links = []
+    if to_sign:
+        verb = "wait" if len(to_sign) > 1 else "waits"
+        words = f"{formats.plural(len(to_sign), 'promotion')} {verb} for your signature ›"
+        links.append((words, _query([w.promotion.id for w in to_sign])))
+    if others:
+        words = f"{formats.plural(len(others), 'thing')} of a review for you ›"
+        links.append((words, _query([w.promotion.id for w in others])))
+    return links
+
+
+def finding_links(due: Sequence[tuple[Promotion, Finding]]) -> list[tuple[str, dict[str, str]]]:
+    """Open findings that are due within the week, as one link."""
+    return [(f"{formats.plural(len(due), 'finding')} due this week ›", _query([p.id for p, _ in due]))] if due else []
+
+
+def _query(ids: Sequence[str]) -> dict[str, str]:
+    """The promotion, where it is one; else the inbox."""
+    return {"promotion": ids[0]} if len(set(ids)) == 1 else {}
 
 
 def figures(evidence: Evidence, zone: ZoneInfo, mean_pd: float | None, change: float | None) -> Html:

@@ -21,6 +21,9 @@ TONIGHT = "views/tonight.py"
 SCORES = "views/scores.py"
 LINEAGE = "views/columns.py"
 RUNS = "views/runs.py"
+MODELS = "views/models.py"
+PROMOTIONS = "views/promotions.py"
+AUDIT = "views/audit.py"
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>~:$])")
 
 
