@@ -16,7 +16,7 @@ import duckdb
 import pandas as pd
 import streamlit as st
 
-from app.session import Reader
+from app.session import Home, Reader
 from pipeline import lake
 from pipeline.config import Settings
 from pipeline.errors import NotFound
@@ -353,6 +353,15 @@ def _instance(identity: str, _settings: Settings) -> duckdb.DuckDBPyConnection:
     instance.execute("USE memory")
     instance.execute(f"DETACH {ident(lake.ALIAS)}")
     return instance
+
+
+def current(home: Home) -> duckdb.DuckDBPyConnection:
+    """A cursor on the lake's newest state: for what nights write after their publication, and nothing else."""
+    cursor = _instance(home.identity, home.settings).cursor()
+    attach = lake.attach_sql(home.settings, read_only=True)
+    cursor.execute(attach.replace("ATTACH", "ATTACH IF NOT EXISTS", 1))
+    cursor.execute(f"USE {ident(lake.ALIAS)}")
+    return cursor
 
 
 def _detach(night: tuple[str, duckdb.DuckDBPyConnection]) -> None:

@@ -50,7 +50,8 @@ def signed(value: float | None, places: int = 2) -> str:
     """0.41 → ``+0.41``."""
     if value is None or math.isnan(value):
         return MISSING
-    return f"{'+' if value > 0 else MINUS if value < 0 else ''}{abs(value):.{places}f}"
+    rounded = round(value, places)
+    return f"{'+' if rounded > 0 else MINUS if rounded < 0 else ''}{abs(rounded):.{places}f}"
 
 
 def duration(seconds: float | None) -> str:

@@ -18,7 +18,12 @@ def main() -> None:
     st.set_page_config(page_title="Scoretrace", page_icon="◎", layout="wide", initial_sidebar_state="expanded")
     st.html(shell.STYLE_SHEET)
     groups = {
-        "Watch": [st.Page(shell.TONIGHT, title="Tonight", url_path="tonight", default=True)],
+        "Watch": [
+            st.Page(shell.TONIGHT, title="Tonight", url_path="tonight", default=True),
+            st.Page(shell.DRIFT, title="Drift", url_path="drift"),
+            st.Page(shell.OUTCOMES, title="Outcomes", url_path="outcomes"),
+            st.Page(shell.ALERTS, title="Alerts", url_path="alerts"),
+        ],
         "Explain": [
             st.Page(shell.SCORES, title="Scores", url_path="scores"),
             st.Page(shell.LINEAGE, title="Lineage", url_path="lineage"),

@@ -23,6 +23,7 @@ from pipeline.ledger import (
     Sla,
     TaskAttempt,
 )
+from pipeline.monitoring.alert_state import Alert
 from pipeline.portfolio import Portfolio
 
 _SLA = {
@@ -55,16 +56,24 @@ class Evidence:
         return sum(g.verdict == verdict for g in self.gates)
 
 
-def answer(evidence: Evidence, waiting: int = 0) -> Html:
+def alerts_line(standing: Sequence[Alert]) -> str:
+    """The alerts that nobody answers for, as the label of a link."""
+    if not standing:
+        return "Alerts: :green[✓ none open] ▸"
+    colour, sign = ("red", "✕") if any(a.level == "high" for a in standing) else ("orange", "▲")
+    return f"Alerts: :{colour}[{sign} {len(standing)} open] ▸"
+
+
+def answer(evidence: Evidence, waiting: int = 0, alerts: int = 0) -> Html:
     """Is the book right? One status: what failed, or what wants a look, or that nothing does.
 
-    waiting: how many things the reader is waited for; their line stands by itself.
+    waiting: how many things the reader is waited for, alerts: how many are open; their lines stand by themselves.
     """
     failed, warned, dbt = evidence.gates_with("fail"), evidence.gates_with("warn"), evidence.dbt
     broken = _said(
         (failed, "gate", "failed"), (dbt.failed, "data test", "failed"), (dbt.models_failed, "model", "broke")
     )
-    looks = _said((warned, "gate", "warned"), (dbt.warned, "data test", "warned"))
+    looks = _said((warned, "gate", "warned"), (dbt.warned, "data test", "warned"), (alerts, "alert", "open"))
     if evidence.night.sla == Sla.MISSED:
         looks.insert(0, "landed late")
     if broken:

@@ -24,6 +24,9 @@ RUNS = "views/runs.py"
 MODELS = "views/models.py"
 PROMOTIONS = "views/promotions.py"
 AUDIT = "views/audit.py"
+DRIFT = "views/drift.py"
+OUTCOMES = "views/outcomes.py"
+ALERTS = "views/alerts.py"
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>~:$])")
 
 
@@ -130,7 +133,12 @@ def linked_table(key: str, head: Html, table: Html, page: str, links: Sequence[t
         st.html(markup.block(table))
         with st.container(key=f"openers-{key}"):
             for label, query in links:
-                st.page_link(page, label=_MARKDOWN.sub(r"\\\1", label), query_params=query, icon="")
+                st.page_link(page, label=plain(label), query_params=query, icon="")
+
+
+def plain(text: str) -> str:
+    """Text as the label of a control or a link, where Streamlit would read Markdown."""
+    return _MARKDOWN.sub(r"\\\1", text)
 
 
 def sentence(error: ScoretraceError, title: str = "this cannot be shown") -> None:

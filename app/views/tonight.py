@@ -15,6 +15,7 @@ from app.session import Home, Reader
 from pipeline import calendar, ledger
 from pipeline.governance import access
 from pipeline.ledger import GateVerdict, Publication, Run
+from pipeline.monitoring.alerts import open_alerts
 
 SHOWN_DAYS = 30
 SHOWN_MONTHS = 12
@@ -73,11 +74,15 @@ def _night(reader: Reader, waiting: int) -> None:
     means = charts.mean_by_night(summary)
     mean = float(means["mean_pd"].iloc[-1]) if len(means) else None
     change = float(means["mean_pd"].diff().iloc[-1]) if len(means) > 1 else None
-    title = Html(
-        f"<h1>{formats.day(reader.as_of)} <span class='answer'>{night_facts.answer(evidence, waiting)}</span></h1>"
-    )
+    watches = access.may(session.actor(), "drift.read")
+    alerts = open_alerts(home.engine) if watches else ()
+    told = night_facts.answer(evidence, waiting, len(alerts))
+    title = Html(f"<h1>{formats.day(reader.as_of)} <span class='answer'>{told}</span></h1>")
     strip = night_facts.task_strip(evidence.run, evidence.attempts)
     st.html(markup.block(title, markup.GAP, night_facts.figures(evidence, reader.zone, mean, change)))
+    if watches:
+        with st.container(key="actions-needs", horizontal=True, gap="medium"):
+            st.page_link(shell.ALERTS, label=night_facts.alerts_line(alerts), icon="", query_params=session.address())
     st.html(markup.block(strip))
     with st.container(key="book"):
         left, middle, right = st.columns([5, 7, 7], gap="medium")

@@ -1,0 +1,65 @@
+"""Controls whose value is a part of the URL: each shows what the URL says and writes what is chosen there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date
+
+import streamlit as st
+
+from app import formats
+from pipeline.errors import NotFound
+
+
+def one_of(part: str, options: Mapping[str, str], what: str) -> str:
+    """The part's value, or the first option where the URL has none. Raises NotFound for a value that is no option."""
+    asked = st.query_params.get(part, "")
+    if not asked:
+        return next(iter(options))
+    if asked not in options:
+        known = ", ".join(str(o) for o in list(options)[:8] if o) or "none"
+        raise NotFound(f"there is no {what} {asked!r} here", f"take one of: {known}")
+    return asked
+
+
+def day(part: str, default: date) -> date:
+    """A date of the URL. Raises NotFound for what is none."""
+    asked = st.query_params.get(part, "")
+    try:
+        return date.fromisoformat(asked) if asked else default
+    except ValueError:
+        raise NotFound(f"{asked!r} is not a date", "write it as 2026-03-14") from None
+
+
+def select(label: str, part: str, options: Mapping[str, str], value: str, width: int, *, first: bool = True) -> None:
+    """A choice by its words. first: the first option is what an URL without this part means."""
+    names = list(options)
+    key = f"{part}@{value}"
+
+    def write() -> None:
+        chosen = st.session_state[key]
+        to_url(**{part: "" if first and chosen == names[0] else chosen})
+
+    st.selectbox(
+        label, names, index=names.index(value), key=key, format_func=options.__getitem__, width=width, on_change=write
+    )
+
+
+def night(label: str, part: str, nights: tuple[date, ...], value: date, width: int = 140) -> None:
+    """A choice among stored nights, the newest first."""
+    key = f"{part}@{value}"
+    st.selectbox(
+        label,
+        nights[::-1],
+        index=nights[::-1].index(value) if value in nights else None,
+        key=key,
+        format_func=formats.day,
+        width=width,
+        on_change=lambda: to_url(**{part: st.session_state[key].isoformat() if st.session_state[key] else ""}),
+    )
+
+
+def to_url(**parts: str) -> None:
+    """Write parts of the URL in one step of the browser's history; an empty value takes its part out."""
+    query = {**st.query_params.to_dict(), **parts}
+    st.query_params.from_dict({k: v for k, v in query.items() if v})

@@ -1,0 +1,191 @@
+"""Drift as fragments of a page: a feature's figures, its segments, the night as a table. Pure; no Streamlit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from datetime import date
+from typing import Any
+
+import pandas as pd
+
+from app import formats, markup
+from app.markup import Cell, Column, Html
+from pipeline.monitoring.alert_state import Cause
+from pipeline.monitoring.drift import Drift
+from pipeline.monitoring.segments import SCORE
+
+ORDERS = {"": "importance × PSI", "importance": "importance", "psi": "largest PSI", "name": "name"}
+_BANDS = {"high": ("stop", "high"), "moderate": ("watch", "moderate"), "stable": ("ok", "stable")}
+
+
+def stands(d: Drift, least: int) -> bool:
+    """Whether a PSI says something: chance does not explain it, and there are ``least`` rows."""
+    return d.significant and d.n >= least
+
+
+def frame(rows: Sequence[Drift], least: int) -> pd.DataFrame:
+    """One row a feature and night, as the figures take it; too few rows are never significant."""
+    names = ("feature", "as_of", "psi", "critical", "significant", "n", "missing_rate", "importance")
+    return pd.DataFrame(
+        [[stands(d, least) if n == "significant" else getattr(d, n) for n in names] for d in rows], columns=list(names)
+    ).astype({"psi": float, "critical": float, "missing_rate": float})
+
+
+def ordered(cells: pd.DataFrame, by: str) -> list[str]:
+    """The features, the one to look at first on top; the score itself leads.
+
+    importance × PSI: the largest PSI that chance does not explain, over log2(1 + rank), the discount that ranked
+    lists have (Järvelin and Kekäläinen 2002): the first few ranks weigh most, later ones still count.
+    """
+    weights: dict[str, tuple[float, ...]] = {}
+    for feature, group in cells.groupby("feature"):
+        rank = group["importance"].max()
+        rank = math.inf if pd.isna(rank) or not rank else float(rank)
+        largest = float(group["psi"].where(group["significant"], 0.0).fillna(0.0).max())
+        weights[str(feature)] = {
+            "": (-largest / math.log2(1 + rank) if rank < math.inf else 0.0, rank),
+            "importance": (rank,),
+            "psi": (-largest, rank),
+            "name": (),
+        }[by]
+    return sorted(weights, key=lambda f: (f != SCORE, weights[f], f))
+
+
+def verdict(d: Drift, least: int) -> Html:
+    """Band and significance as one status: a large PSI of few rows or of chance is not a finding."""
+    if d.psi is None:
+        return markup.status("none", "no rows")
+    level, word = _BANDS.get(d.band, ("none", d.band))
+    if d.n < least:
+        return markup.status("none", f"{word}, under {least} rows")
+    if d.band != "stable" and not d.significant:
+        return markup.status("none", f"{word}, by chance")
+    return markup.status(level, word)
+
+
+def figures(d: Drift, least: int) -> Html:
+    """One feature's stored figures of a night, side by side."""
+    against = "its own part of the baseline" if d.against == "segment" else "the whole baseline"
+    over = "beyond chance" if d.significant else "chance alone reaches it"
+    rank = "not used by the model" if not d.importance else "rank by gain, 1 the most"
+    new = d.new_category_rate is not None
+    return markup.facts(
+        [
+            ("PSI", markup.join([_figure(d.psi), verdict(d, least)], " "), f"critical {_figure(d.critical)}, {over}"),
+            ("Without missing", _figure(d.psi_without_missing), "PSI of the rows that have a value"),
+            ("Rows", formats.count(d.n), f"in {d.bins} bins{', floor used' if d.floored else ''}; {against}"),
+            ("Missing", formats.share(d.missing_rate), "of the rows"),
+            *([("New categories", formats.share(d.new_category_rate), "of the rows")] if new else []),
+            ("First nights", _figure(d.launch_psi), "PSI against the version's first nights"),
+            ("Jensen–Shannon", _figure(d.jensen_shannon), f"bits; Wasserstein {_number(d.wasserstein)}"),
+            ("Importance", f"{d.importance}" if d.importance else formats.MISSING, rank),
+        ]
+    )
+
+
+def night_table(rows: Sequence[Drift], caption: str, least: int) -> Html:
+    """A night's features with their figures, in the order given; the first column is the feature."""
+    columns = [
+        Column("feature"),
+        Column("importance rank", "number"),
+        Column("PSI", "number"),
+        Column("critical", "number"),
+        Column("without missing", "number"),
+        Column("verdict"),
+        Column("rows", "number"),
+        Column("bins", "number"),
+        Column("missing", "number"),
+        Column("floor", "fill"),
+    ]
+    return markup.table(columns, [_cells(d, least) for d in rows], caption)
+
+
+def _cells(d: Drift, least: int) -> list[Cell]:
+    return [
+        d.feature,
+        str(d.importance) if d.importance else formats.MISSING,
+        _figure(d.psi),
+        _figure(d.critical),
+        _figure(d.psi_without_missing),
+        verdict(d, least),
+        formats.count(d.n),
+        str(d.bins),
+        formats.share(d.missing_rate),
+        "used" if d.floored else formats.MISSING,
+    ]
+
+
+def segment_table(rows: Sequence[Drift], caption: str, least: int, most: int) -> Html:
+    """One feature in every segment of a night, the most drifted first."""
+    columns = [
+        Column("segment"),
+        Column("PSI", "number"),
+        Column("critical", "number"),
+        Column("verdict"),
+        Column("rows", "number"),
+        Column("missing", "number"),
+        Column("against", "fill"),
+    ]
+    worst = sorted(rows, key=lambda d: (not stands(d, least), -(d.psi or 0.0), d.dimension, d.segment))[:most]
+    cells: list[list[Cell]] = [
+        [
+            f"{d.dimension} {d.segment}",
+            _figure(d.psi),
+            _figure(d.critical),
+            verdict(d, least),
+            formats.count(d.n),
+            formats.share(d.missing_rate),
+            markup.quiet("same segment" if d.against == "segment" else "whole book"),
+        ]
+        for d in worst
+    ]
+    return markup.table(columns, cells, caption)
+
+
+def cause_list(causes: Sequence[Cause]) -> Html:
+    """Causes in their order, the likeliest first."""
+    items = "".join(f"<li><b>{markup.html(c.source)}</b> <span>{markup.html(c.reason)}</span></li>" for c in causes)
+    return Html(f"<ol class='causes'>{items}</ol>")
+
+
+def bin_table(
+    labels: Sequence[str], before: Sequence[int], after: Sequence[int], terms: Sequence[float], names: tuple[str, str]
+) -> Html:
+    """The distribution's figures: rows and shares by bin, and what each adds to the PSI."""
+    columns = [
+        Column("bin"),
+        Column(f"{names[0]}, rows", "number"),
+        Column("share", "number"),
+        Column(f"{names[1]}, rows", "number"),
+        Column("share", "number"),
+        Column("PSI term", "number"),
+    ]
+    n, m = sum(before) or 1, sum(after) or 1
+    rows: list[list[Cell]] = [
+        [label, formats.count(e), formats.share(e / n), formats.count(a), formats.share(a / m), _number(t, 4)]
+        for label, e, a, t in zip(labels, before, after, terms, strict=True)
+    ]
+    return markup.table(columns, rows, "Rows by bin", fit=True)
+
+
+def heat_table(cells: pd.DataFrame, features: Sequence[str], nights: Sequence[date]) -> Html:
+    """The heatmap's figures; what is not significant stands in brackets."""
+    by: dict[tuple[Any, Any], Any] = {(r.feature, r.as_of): r for r in cells.itertuples()}
+    columns = [Column("feature"), *(Column(formats.day(d, year=False), "number") for d in nights)]
+    rows = [[f, *(_heat_cell(by.get((f, d))) for d in nights)] for f in features]
+    return markup.table(columns, rows, "PSI by feature and night")
+
+
+def _heat_cell(row: Any) -> str:
+    if row is None or math.isnan(row.psi):
+        return formats.MISSING
+    return f"{row.psi:.3f}" if row.significant else f"({row.psi:.3f})"
+
+
+def _figure(value: float | None) -> str:
+    return formats.MISSING if value is None else f"{value:.3f}"
+
+
+def _number(value: float | None, places: int = 3) -> str:
+    return formats.decimal(value, places)

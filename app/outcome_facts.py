@@ -1,0 +1,218 @@
+"""Outcomes as fragments of a page: months, grades with their verdict, groups, estimates that came true. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from app import formats, markup
+from app.markup import Cell, Column, Html
+from pipeline.monitoring.outcome_reads import (
+    Foreseen,
+    Holdout,
+    StoredGrade,
+    StoredGroup,
+    StoredPerformance,
+    StoredVintage,
+)
+
+ALPHA = 0.05
+"""Chance of a false verdict on one grade."""
+
+
+def month_table(rows: Sequence[StoredPerformance], caption: str) -> Html:
+    """Every cohort with its figures, newest month first."""
+    heads = ("rows", "events", "mean PD", "came true", "AUC", "95%", "KS", "Brier", "ECE", "slope", "HL p")
+    columns = [
+        Column("month"),
+        Column("version"),
+        Column("figures"),
+        Column("scored"),
+        *(Column(h, "number") for h in heads),
+    ]
+    cells: list[list[Cell]] = [
+        [
+            f"{r.month:%b %Y}",
+            f"v{r.model_version}",
+            kind(r),
+            r.origin,
+            formats.count(r.n),
+            formats.count(r.events),
+            formats.probability(r.mean_pd),
+            formats.probability(r.observed_rate),
+            _number(r.auc),
+            f"{_number(r.auc_low)}–{_number(r.auc_high)}" if r.auc_low is not None else formats.MISSING,
+            _number(r.ks),
+            _number(r.brier, 4),
+            _number(r.ece, 4),
+            _number(r.calibration_slope, 2),
+            _number(r.hosmer_lemeshow_p),
+        ]
+        for r in reversed(rows)
+    ]
+    return markup.table(columns, cells, caption)
+
+
+def kind(row: StoredPerformance) -> Html:
+    """Matured figures are facts; estimates say so."""
+    if row.kind == "matured":
+        return markup.status("ok", "matured")
+    return markup.status("none", f"estimated until {formats.day(row.matures_on)}")
+
+
+def figures(row: StoredPerformance, holdout: Holdout | None) -> Html:
+    """One month's figures side by side, the holdout's under them."""
+    reached = holdout.metrics if holdout else {}
+
+    def holdout_of(figure: str, places: int) -> list[Cell]:
+        return [f"holdout {_number(reached[figure], places)}"] if figure in reached else []
+
+    interval = f"{_number(row.auc_low)} to {_number(row.auc_high)}" if row.auc_low is not None else "no interval"
+    events = f"{formats.count(row.events)} events" if row.events is not None else "not known yet"
+    return markup.facts(
+        [
+            ("Month of scores", f"{row.month:%B %Y}", kind(row)),
+            ("Rows", formats.count(row.n), f"v{row.model_version}, scored {row.origin}"),
+            ("Came true", formats.probability(row.observed_rate), events),
+            ("Expected", formats.probability(row.mean_pd), f"{formats.decimal(row.expected, 1)} events"),
+            ("AUC", _number(row.auc), markup.join([interval, *holdout_of("auc", 3)], "; ")),
+            ("KS", _number(row.ks), markup.join(holdout_of("ks", 3))),
+            ("Brier", _number(row.brier, 4), markup.join(holdout_of("brier", 4))),
+            (
+                "Calibration slope",
+                _number(row.calibration_slope, 2),
+                f"intercept {_number(row.calibration_intercept, 2)}",
+            ),
+        ]
+    )
+
+
+def grade_table(rows: Sequence[StoredGrade], caption: str) -> Html:
+    """Grades with observed against expected and the Jeffreys verdict: is the PD too low?"""
+    columns = [
+        Column("grade"),
+        Column("rows", "number"),
+        Column("expected", "number"),
+        Column("came true", "number"),
+        Column("events", "number"),
+        Column("expected events", "number"),
+        Column("Jeffreys p", "number"),
+        Column("PD", "fill"),
+    ]
+    cells: list[list[Cell]] = [
+        [
+            r.grade,
+            formats.count(r.n),
+            formats.probability(r.mean_pd),
+            formats.probability(r.observed_rate),
+            formats.count(r.events),
+            formats.decimal(r.expected, 1),
+            formats.MISSING if r.jeffreys_p is None else "<0.001" if r.jeffreys_p < 0.001 else _number(r.jeffreys_p),
+            grade_verdict(r),
+        ]
+        for r in rows
+    ]
+    return markup.table(columns, cells, caption)
+
+
+def grade_verdict(row: StoredGrade) -> Html:
+    """The Jeffreys test of "the PD is not understated" as a status."""
+    if row.jeffreys_p is None:
+        return markup.status("none", "not known yet")
+    return markup.status("stop", "too low") if row.jeffreys_p < ALPHA else markup.status("ok", "not understated")
+
+
+def group_table(rows: Sequence[StoredGroup], caption: str) -> Html:
+    """Protected groups with their approval ratio against the policy line."""
+    columns = [
+        Column("attribute"),
+        Column("group"),
+        Column("rows", "number"),
+        Column("approved", "number"),
+        Column("ratio", "number"),
+        Column("four fifths"),
+        Column("mean points", "number"),
+        Column("score difference, pooled SD", "number"),
+    ]
+    cells: list[list[Cell]] = [
+        [
+            r.attribute,
+            markup.hint(f"{r.group_name} ●", "the group that the others are compared with")
+            if r.group_name == r.reference
+            else r.group_name,
+            formats.count(r.n),
+            formats.share(r.rate),
+            _number(r.ratio, 2),
+            _four_fifths(r),
+            formats.decimal(r.mean_points, 1),
+            formats.signed(r.smd),
+        ]
+        for r in rows
+    ]
+    return markup.table(columns, cells, caption)
+
+
+def _four_fifths(row: StoredGroup) -> Html:
+    if row.too_small:
+        return markup.status("none", "too small")
+    if row.passes is None:
+        return markup.status("none", "no decision")
+    return markup.status("ok", "pass") if row.passes else markup.status("stop", "under")
+
+
+def foreseen_table(rows: Sequence[Foreseen], caption: str) -> Html:
+    """Estimates beside what came true."""
+    columns = [
+        Column("month"),
+        Column("version"),
+        Column("estimated on"),
+        Column("AUC estimated", "number"),
+        Column("AUC came true", "number"),
+        Column("events expected", "number"),
+        Column("events", "number"),
+    ]
+    cells: list[list[Cell]] = [
+        [
+            f"{f.matured.month:%b %Y}",
+            f"v{f.matured.model_version}",
+            formats.day(f.estimated.as_of_date),
+            _number(f.estimated.auc),
+            _number(f.matured.auc),
+            formats.decimal(f.estimated.expected, 1),
+            formats.count(f.matured.events),
+        ]
+        for f in rows
+    ]
+    return markup.table(columns, cells, caption, fit=True)
+
+
+def vintage_table(rows: Sequence[StoredVintage], caption: str) -> Html:
+    """Each vintage as far as it is followed."""
+    last = {r.vintage: r for r in rows}
+    columns = [
+        Column("opened"),
+        Column("accounts", "number"),
+        Column("months on book", "number"),
+        Column("events to date", "number"),
+        Column("rate to date", "number"),
+    ]
+    cells: list[list[Cell]] = [
+        [
+            f"{r.vintage:%b %Y}",
+            formats.count(r.accounts),
+            str(r.months_on_book),
+            formats.count(r.events_to_date),
+            formats.probability(r.rate_to_date),
+        ]
+        for r in last.values()
+    ]
+    return markup.table(columns, cells, caption, fit=True)
+
+
+def _number(value: float | None, places: int = 3) -> str:
+    return (
+        formats.MISSING
+        if value is None
+        else formats.decimal(value, places)
+        if value != int(value)
+        else f"{value:.{places}f}"
+    )

@@ -1,0 +1,166 @@
+"""Alerts: what stands, what did it, and who answers for it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, timedelta
+
+import streamlit as st
+
+from app import alert_facts, drift_facts, formats, markup, session, shell
+from app.markup import Html
+from app.session import Home
+from pipeline import ledger
+from pipeline.errors import AccessDenied, NotFound, ScoretraceError
+from pipeline.governance import access, audit
+from pipeline.governance.access import Actor
+from pipeline.monitoring.alert_rules import DRIFT
+from pipeline.monitoring.alert_state import ACKNOWLEDGED, RESOLVED, Alert, Event
+from pipeline.monitoring.alerts import acknowledge, alerts_of
+
+_SAID = "alert answered"
+
+
+def page() -> None:
+    actor = session.actor()
+    access.require(actor, "drift.read")
+    home = session.open_home()
+    found = alerts_of(home.engine)
+    if asked := st.query_params.get("alert"):
+        if asked not in found:
+            raise NotFound(f"there is no alert {asked!r}", "open one from the list of alerts")
+        _alert(home, actor, found[asked])
+    else:
+        _list(home, list(found.values()))
+
+
+# ── the list ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _list(home: Home, found: Sequence[Alert]) -> None:
+    standing = alert_facts.standing_first([a for a in found if a.state != RESOLVED])
+    is_open = [a for a in standing if a.state != ACKNOWLEDGED]
+    answered = [a for a in standing if a.state == ACKNOWLEDGED]
+    resolved = alert_facts.standing_first([a for a in found if a.state == RESOLVED])
+    high = any(a.level == "high" for a in is_open)
+    said = (
+        markup.status("stop" if high else "watch", f"{len(is_open)} open")
+        if is_open
+        else markup.status("ok", "none open")
+    )
+    st.html(markup.block(Html(f"<h1>Alerts <span class='answer'>{said}</span></h1>")))
+    if not found:
+        st.html(
+            markup.block(
+                markup.alarm(
+                    "none",
+                    "no alert was ever raised",
+                    "Each night's monitor task raises them: drift that is large, beyond chance and on a feature that "
+                    "matters, late or short loads, failed tests, restatements, outcomes that are not as expected.",
+                    "Next: `scoretrace nightly --as-of YYYY-MM-DD` runs a night, `scoretrace monitor --as-of "
+                    "YYYY-MM-DD` watches a published one again.",
+                )
+            )
+        )
+        return
+    for title, alerts, note in (
+        ("Open", is_open, "high first, newest first"),
+        ("Acknowledged", answered, "somebody answers for them until a date; then, or when they get worse, they reopen"),
+        ("Resolved", resolved, "no longer found"),
+    ):
+        if alerts:
+            links = [(a.id, session.address(alert=a.id)) for a in alerts]
+            table = alert_facts.alert_table(alerts, f"{title} alerts")
+            shell.linked_table(
+                title.lower(), markup.heading(title, f"{len(alerts)}, {note}"), table, shell.ALERTS, links
+            )
+
+
+# ── one alert ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _alert(home: Home, actor: Actor, alert: Alert) -> None:
+    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+        title = f"<h1>{markup.html(alert.id)} <span class='answer'>{alert_facts.state(alert)}</span></h1>"
+        st.html(markup.block(Html(title)), width="content")
+        with st.container(key="actions-back", width="content"):
+            st.page_link(shell.ALERTS, label="‹ all alerts", query_params=session.address(), icon="")
+    if said := st.session_state.pop(_SAID, None):
+        st.html(markup.block(markup.status("ok", said)))
+    st.html(markup.block(Html(f"<p>{markup.html(alert.message)}</p>"), markup.GAP, alert_facts.figures(alert)))
+    with st.container(key="pair-alert"):
+        left, right = st.columns([11, 9], gap="medium")
+        with left:
+            st.html(markup.block(markup.heading("Likely causes", "the likeliest first, as the night recorded them")))
+            causes = (
+                drift_facts.cause_list(alert.causes)
+                if alert.causes
+                else markup.quiet("Nothing upstream of it stood out in that night's run.")
+            )
+            st.html(markup.block(causes))
+            _members(alert)
+        with right:
+            _acknowledge(home, actor, alert)
+    events = [
+        Event(r.seq, datetime.fromisoformat(r.at), r.actor, r.action, r.subject, json.loads(r.detail))
+        for r in audit.records(home.engine, action="alert.", subject=f"alert:{alert.id}", newest_first=True)
+    ]
+    head = markup.heading("History", "newest first, as the audit log has it")
+    st.html(markup.block(markup.GAP, head, alert_facts.event_table(events, home.zone)))
+
+
+def _members(alert: Alert) -> None:
+    """What the alert groups; a drifted feature opens its drift on the night that told of it."""
+    if not alert.members:
+        return
+    st.html(markup.block(markup.GAP, markup.heading("It groups", formats.plural(len(alert.members), "member"))))
+    if alert.kind != DRIFT:
+        st.html(markup.block(markup.join(alert.members, " · ")))
+        return
+    model = alert.id.split("/")[1]
+    with st.container(key="actions-members", horizontal=True, gap="small"):
+        for feature in alert.members:
+            query = {session.AS_OF: alert.as_of.isoformat(), "model": model, "feature": feature}
+            st.page_link(shell.DRIFT, label=shell.plain(feature), query_params=query, icon="")
+
+
+def _acknowledge(home: Home, actor: Actor, alert: Alert) -> None:
+    st.html(markup.block(markup.heading("Acknowledge", "answer for it until a date")))
+    if alert.state == RESOLVED:
+        st.html(markup.block(markup.quiet("It is resolved: there is nothing to answer for.")))
+        return
+    try:
+        access.require(actor, "drift.acknowledge")
+    except AccessDenied as error:
+        st.html(markup.block(markup.quiet(f"{error.message}. {error.next_step or ''}")))
+        return
+    today = _today(home)
+    with st.form(f"acknowledge@{alert.id}{alert.state}", border=False):
+        why = st.text_area("Why it may stand", height=80, placeholder="what you found, and what is being done")
+        until = st.date_input(
+            "Until, an as-of date", value=today + timedelta(days=7), min_value=today, format="YYYY-MM-DD", width=200
+        )
+        st.caption(f"Recorded as {actor.name} in the audit log. It reopens after that night, or when it gets worse.")
+        sent = st.form_submit_button("Acknowledge", type="primary")
+    if not sent:
+        return
+    try:
+        if not isinstance(until, date):
+            raise NotFound("no date is chosen", "choose the last as-of date that you answer for")
+        acknowledge(home.engine, actor, alert.id, why=why, until=until, today=today)
+    except ScoretraceError as error:
+        shell.sentence(error, "not acknowledged")
+        return
+    st.session_state[_SAID] = f"acknowledged until {formats.day(until)}"
+    st.rerun()
+
+
+def _today(home: Home) -> date:
+    """Alerts live by as-of dates: a book that is months behind the calendar answers by its own."""
+    published = ledger.latest_publication(home.engine)
+    return published.as_of if published else datetime.now(UTC).date()
+
+
+if __name__ == "__main__":
+    page()

@@ -1,0 +1,201 @@
+"""Outcomes: was the model right?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+from app import charts_outcomes, controls, formats, markup, outcome_facts, session, shell, watch_data
+from app.markup import Html
+from app.session import Reader
+from app.watch_data import Outcomes
+from pipeline.governance import access
+from pipeline.monitoring.outcome_reads import Holdout, StoredGroup, StoredPerformance
+
+_STILL = {"displayModeBar": False}
+
+
+def page() -> None:
+    access.require(session.actor(), "drift.read")
+    home = session.open_home()
+    reader = session.reader(home)
+    if reader is None:
+        shell.nothing_published(home)
+        return
+    models = {m.name: m.name for m in home.portfolio.models}
+    model = controls.one_of("model", models, "model of this lender")
+    known = watch_data.outcomes(home, reader.as_of, model)
+    st.html(
+        markup.block(
+            Html(f"<h1>Outcomes <span class='answer quiet'>was the model right? as known on "
+                 f"{formats.day(reader.as_of)}</span></h1>")
+        )
+    )  # fmt: skip
+    if not (known.performance or known.fairness or known.vintages):
+        _nothing_stored(reader, models, model)
+        return
+    row = _controls(models, model, known.performance)
+    if row is not None:
+        holdout = next((h for h in reversed(known.holdout) if h.model_version == row.model_version), None)
+        st.html(markup.block(outcome_facts.figures(row, holdout)))
+        _months(known, holdout)
+        _one_month(known, row)
+    else:
+        told = f"No score of {model} that was published has rows to measure up to {formats.day(reader.as_of)}."
+        st.html(markup.block(markup.alarm("none", "no month of scores is measured yet", told)))
+    _fairness(known.fairness)
+    if known.vintages:
+        _vintages(known)
+
+
+def _nothing_stored(reader: Reader, models: dict[str, str], model: str) -> None:
+    if len(models) > 1:
+        controls.select("Model", "model", models, model, 190)
+    st.html(
+        markup.block(
+            markup.alarm(
+                "none",
+                f"no outcomes of {model} are stored up to {formats.day(reader.as_of)}",
+                "A night's monitor task measures them: what came true, estimates for months that are not yet mature, "
+                "fairness by group, vintages.",
+                f"Next: run `scoretrace monitor --as-of {reader.as_of}` for a night that is published.",
+            )
+        )
+    )
+
+
+def _controls(models: dict[str, str], model: str, performance: Sequence[StoredPerformance]) -> StoredPerformance | None:
+    """The model and the month of scores to look at: by default the newest that has matured, else the newest."""
+    rows = {_id(r): r for r in _whole(performance)}
+    newest = next((i for i, r in reversed(rows.items()) if r.kind == "matured"), next(reversed(rows), ""))
+    order = {i: _name(r) for i, r in sorted(rows.items(), key=lambda item: (item[0] != newest,))}
+    chosen = controls.one_of("month", order, "month of scores") if rows else ""
+    with st.container(key="filters", horizontal=True, vertical_alignment="bottom", gap="small"):
+        if len(models) > 1:
+            controls.select("Model", "model", models, model, 190)
+        if rows:
+            listed = {i: _name(r) for i, r in reversed(rows.items())}
+            controls.select("Month of scores", "month", listed, chosen, 320, first=False)
+    return rows[chosen] if rows else None
+
+
+def _whole(performance: Sequence[StoredPerformance]) -> list[StoredPerformance]:
+    return [r for r in performance if r.segment == "all"]
+
+
+def _id(row: StoredPerformance) -> str:
+    return f"{row.month:%Y-%m}-v{row.model_version}-{row.origin}"
+
+
+def _name(row: StoredPerformance) -> str:
+    return f"{row.month:%b %Y}, v{row.model_version}, scored {row.origin}, {row.kind}"
+
+
+def _months(known: Outcomes, holdout: Holdout | None) -> None:
+    """The figures by as-of month, the holdout's as a line to compare with."""
+    rows, reached = _whole(known.performance), holdout.metrics if holdout else {}
+    note = "● matured, ○ estimated from the PDs alone; bars: 95% intervals; dotted: the version's holdout"
+    st.html(markup.block(markup.GAP, markup.heading("By as-of month", note)))
+    for left, right in ((("auc", "AUC", ".3f"), ("ks", "KS", ".3f")), (("brier", "Brier score", ".4f"), None)):
+        one, other = st.columns(2, gap="medium")
+        for place, chart in ((one, left), (other, right)):
+            with place:
+                if chart is None:
+                    st.html(markup.block(markup.heading("Calibration", "mean PD beside what came true")))
+                    words = charts_outcomes.by_month_words(rows, "observed_rate", "Observed rate", ".2%")
+                    st.plotly_chart(charts_outcomes.calibration(rows), key="calibration", alt=words, config=_STILL)
+                    continue
+                figure, name, written = chart
+                line = reached.get(figure)
+                st.html(markup.block(markup.heading(name)))
+                st.plotly_chart(
+                    charts_outcomes.by_month(rows, figure, written, line, "holdout"),
+                    key=figure,
+                    alt=charts_outcomes.by_month_words(rows, figure, name, written),
+                    config=_STILL,
+                )
+    with st.expander("All months as a table"):
+        st.html(markup.block(outcome_facts.month_table(rows, "Outcomes by as-of month, newest first")))
+        if known.foreseen:
+            head = markup.heading("Estimates beside what came true")
+            st.html(
+                markup.block(markup.GAP, head, outcome_facts.foreseen_table(known.foreseen, "Estimates that matured"))
+            )
+
+
+def _one_month(known: Outcomes, row: StoredPerformance) -> None:
+    """One cohort: its reliability curve and its grades."""
+    bins = [b for b in known.reliability if _same(b, row)]
+    grades = [g for g in known.grades if _same(g, row)]
+    with st.container(key="pair-month"):
+        left, right = st.columns(2, gap="medium")
+        with left:
+            st.html(markup.block(markup.heading("Reliability", f"{_name(row)}; dotted: as it should be")))
+            if any(b.observed_rate is not None for b in bins):
+                words = charts_outcomes.reliability_words(bins)
+                st.plotly_chart(charts_outcomes.reliability(bins), key="reliability", alt=words, config=_STILL)
+            else:
+                st.html(markup.block(markup.quiet(f"Not known before {formats.day(row.matures_on)}: until then nobody "
+                                                  "can say what came true.")))  # fmt: skip
+        with right:
+            st.html(markup.block(markup.heading("Grades", f"{_name(row)}; bars: expected")))
+            if grades:
+                st.plotly_chart(charts_outcomes.grades(grades), key="grades", alt=charts_outcomes.grades_words(grades),
+                                config=_STILL)  # fmt: skip
+    if grades:
+        note = "Jeffreys test of “the PD is not understated”, at 5%"
+        table = outcome_facts.grade_table(grades, "Grades, observed against expected")
+        st.html(markup.block(markup.heading("Observed against expected by grade", note), table))
+    if row.reversed_grades:
+        pairs = ", ".join(f"{safer} above {riskier}" for safer, riskier in row.reversed_grades)
+        st.html(markup.block(markup.status("watch", f"grades out of order beyond chance: {pairs}")))
+
+
+def _same(part: object, row: StoredPerformance) -> bool:
+    names = ("model_version", "month", "origin", "kind")
+    return all(getattr(part, n) == getattr(row, n) for n in names)
+
+
+def _fairness(groups: Sequence[StoredGroup]) -> None:
+    st.html(markup.block(markup.GAP, markup.heading("Fairness by group", _fairness_note(groups))))
+    if not groups:
+        st.html(markup.block(markup.quiet("No protected attribute is stored for this model's subjects.")))
+        return
+    months = {f"{m:%Y-%m}": f"{m:%B %Y}" for m in sorted({g.month for g in groups}, reverse=True)}
+    month = controls.one_of("groups", months, "month of groups")
+    if len(months) > 1:
+        controls.select("Month", "groups", months, month, 170)
+    shown = [g for g in groups if f"{g.month:%Y-%m}" == month]
+    table = outcome_facts.group_table(shown, "Fairness by group")
+    if not any(g.ratio is not None for g in shown):
+        st.html(markup.block(table))
+        return
+    with st.container(key="pair-fair"):
+        left, right = st.columns([9, 11], gap="medium")
+        with left:
+            words = charts_outcomes.fairness_words(shown)
+            st.plotly_chart(charts_outcomes.fairness(shown), key="fairness", alt=words, config=_STILL)
+        with right:
+            st.html(markup.block(table))
+
+
+def _fairness_note(groups: Sequence[StoredGroup]) -> str:
+    cut = next((g.cut_off for g in groups if g.cut_off is not None), None)
+    decided = f"approved: PD up to {formats.probability(cut)}; " if cut is not None else ""
+    return f"{decided}ratio to the reference group, four-fifths line at 0.8" if groups else "none stored"
+
+
+def _vintages(known: Outcomes) -> None:
+    note = (
+        f"events to date of the accounts opened in a month, followed through {formats.day(known.vintages[0].through)}"
+    )
+    st.html(markup.block(markup.GAP, markup.heading("Vintages by months on book", note)))
+    words = charts_outcomes.vintage_words(known.vintages)
+    st.plotly_chart(charts_outcomes.vintage_grid(known.vintages), key="vintages", alt=words, config=_STILL)
+    with st.expander("As a table"):
+        st.html(markup.block(outcome_facts.vintage_table(known.vintages, "Vintages as far as they are followed")))
+
+
+if __name__ == "__main__":
+    page()

@@ -1,0 +1,240 @@
+"""Drift, Alerts and Outcomes over a home as its monitor leaves it: what they say, to whom, and of nothing."""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import streamlit as st
+
+from app.auditing import record
+from pipeline import lake, ledger
+from pipeline.governance import audit, identity, users
+from pipeline.governance.access import PERSONAL_ROLES
+from pipeline.monitoring import drift
+from pipeline.monitoring.alerts import alerts_of
+from tests import watched_home
+from tests.app.conftest import Open, html_of
+from tests.app.test_portal_pages import links_of, rows_of
+from tests.app.test_sign_in import PASSWORD, ROOT, sign_in
+from tests.published_home import LAST, settings_for
+from tests.watched_home import DRIFT_ALERT, DRIFTED, MODEL, OLD_ALERT, VOLUME_ALERT
+
+PAGES = ("drift", "alerts", "outcomes")
+
+
+@pytest.fixture(scope="session")
+def watched(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("watched") / "home"
+    watched_home.build(home)
+    return home
+
+
+@pytest.fixture
+def own_watched(watched: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(watched, tmp_path / "own"))
+
+
+@pytest.fixture(scope="session")
+def guarded_watch(watched: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same home with a user for each role, who has the role's name."""
+    home = Path(shutil.copytree(watched, tmp_path_factory.mktemp("guarded") / "home"))
+    engine = ledger.open_ledger(settings_for(home))
+    hashed = identity.HASHER.hash(PASSWORD)
+    for role in PERSONAL_ROLES:
+        users.add(engine, ROOT, role, [role], hashed, ROOT.authenticated_at, record)
+    engine.dispose()
+    return home
+
+
+# ── Drift ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_drift_tells_what_moved_and_how_far_it_is_from_chance(portal: Open, watched: Path) -> None:
+    app = portal(watched, "drift")
+    page = html_of(app)
+    assert "1 of 29 drifted" in page and "against the training set of v31" in page
+    words = app.get("plotly_chart")[0].proto.alt
+    assert "PSI of 29 features on 14 Mar 2026: 1 drifted by 0.1 or more" in words and DRIFTED in words
+    rows = rows_of(app, "Drift of 14 Mar 2026")
+    assert [row[0] for row in rows[:2]] == ["score", DRIFTED], "the score leads, then importance × PSI"
+    with closing(lake.connect(settings_for(watched))) as con:
+        (stored,) = drift.history(con, LAST, LAST, model=MODEL, feature=DRIFTED)
+    assert rows[1][2] == f"{stored.psi:.3f}" and rows[1][5] == "✕ high"
+    assert "Mean log-odds of the sample" in page, "the waterfall in words"
+
+
+def test_a_feature_opens_with_its_bins_its_segments_and_its_cause(portal: Open, watched: Path) -> None:
+    app = portal(watched, "drift", feature=DRIFTED)
+    page = html_of(app)
+    assert "Without missing" in page and "critical 0.00" in page
+    bins = rows_of(app, "Rows by bin")
+    assert bins[-1][0] == "missing" and len(bins) == 11
+    terms = sum(float(row[5].replace("−", "-")) for row in bins)
+    with closing(lake.connect(settings_for(watched))) as con:
+        (stored,) = drift.history(con, LAST, LAST, model=MODEL, feature=DRIFTED)
+    assert stored.psi is not None and terms == pytest.approx(stored.psi, abs=0.002), "the terms add up to the PSI"
+    segments = rows_of(app, f"{DRIFTED} by segment")
+    assert segments[0][0] == "product card" and segments[0][3] == "✕ high"
+    assert next(row for row in segments if row[0] == "arrival new")[3] == "◌ high, under 100 rows"
+    assert "raw.loan_servicing.credit_limit" in page and "&lt;b&gt;model" in page and "<b>model" not in page
+
+
+def test_two_nights_are_compared_bin_by_bin(portal: Open, watched: Path) -> None:
+    app = portal(watched, "drift", feature=DRIFTED, **{"with": (LAST - timedelta(days=10)).isoformat()})
+    assert "PSI between the two nights 0." in html_of(app) and "beyond chance" in html_of(app)
+
+
+def test_a_segment_and_a_baseline_are_chosen_in_the_url(portal: Open, watched: Path) -> None:
+    page = html_of(portal(watched, "drift", segment="product=loan"))
+    assert "product loan, against the training set of v31" in page and "0 of 29 drifted" in page
+    app = portal(watched, "drift", baseline="31", to=(LAST - timedelta(days=13)).isoformat())
+    assert "against the training set of v31" in html_of(app), "a night that v30 scored, against v31"
+
+
+def test_a_control_writes_the_url(portal: Open, watched: Path) -> None:
+    app = portal(watched, "drift")
+    box = next(b for b in app.selectbox if b.label == "Feature")
+    box.set_value(DRIFTED).run()
+    assert app.query_params["feature"] == DRIFTED
+    assert f"<h2>{DRIFTED}" in html_of(app)
+
+
+def test_a_search_without_lineage_says_so_and_the_page_goes_on(portal: Open, watched: Path) -> None:
+    app = portal(watched, "drift", feature="dpd_30_rollup")
+    next(b for b in app.button if b.label.startswith("Look for causes")).click().run()
+    page = html_of(app)
+    assert "✕ no causes can be looked for" in page and "Why the mean score moved" in page
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"model": "nobody"}, {"feature": "<i>x"}, {"segment": "product=yacht"}, {"baseline": "99"}, {"from": "soon"},
+        {"from": "2031-01-01"}, {"night": "2026-01-01"}, {"feature": DRIFTED, "with": "2020-01-01"}, {"since": "x"},
+    ],
+)  # fmt: skip
+def test_a_bad_link_to_drift_is_not_found(portal: Open, watched: Path, query: dict[str, str]) -> None:
+    page = html_of(portal(watched, "drift", **query))
+    assert "✕ not found" in page and "<i>x" not in page
+
+
+# ── Alerts ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_alerts_list_what_stands_with_the_likeliest_cause(portal: Open, watched: Path) -> None:
+    app = portal(watched, "alerts")
+    assert "✕ 2 open" in html_of(app)
+    rows = rows_of(app, "Open alerts")
+    assert [row[0] for row in rows] == [DRIFT_ALERT, VOLUME_ALERT], "high first"
+    assert rows[0][4].startswith("raw.loan_servicing.credit_limit: its values tonight")
+    assert [row[0] for row in rows_of(app, "Resolved alerts")] == [OLD_ALERT]
+    assert any(query == f"alert={DRIFT_ALERT.replace('/', '%2F')}" for _, query in links_of(app))
+
+
+def test_an_alert_is_acknowledged_with_a_reason_and_until_a_date(portal: Open, own_watched: Path) -> None:
+    app = portal(own_watched, "alerts", alert=DRIFT_ALERT)
+    assert "raised" in html_of(app) and any(f"feature={DRIFTED}" in query for _, query in links_of(app))
+    app.button[-1].click().run()
+    assert "✕ not acknowledged" in html_of(app), "a reason is needed"
+    engine = ledger.open_ledger(settings_for(own_watched))
+    assert alerts_of(engine)[DRIFT_ALERT].state == "open"
+    app.text_area[0].set_value("limits are loaded late; asked for them <b>again</b>")
+    app.button[-1].click().run()
+    page = html_of(app)
+    assert "✓ acknowledged until 21 Mar 2026" in page and "&lt;b&gt;again" in page
+    found = alerts_of(engine)[DRIFT_ALERT]
+    assert found.state == "acknowledged" and found.acknowledgement is not None
+    assert found.acknowledgement.until == LAST + timedelta(days=7)
+    assert audit.records(engine, action="alert.acknowledged")[-1].actor == "local reader"
+    engine.dispose()
+
+
+def test_who_may_not_acknowledge_reads_who_may(portal: Open, guarded_watch: Path) -> None:
+    app = sign_in(portal(guarded_watch, "alerts", alert=DRIFT_ALERT), "viewer")
+    page = html_of(app)
+    assert "analyst" in page and "data_scientist" in page.replace(" ", "_") and not app.text_area
+
+
+def test_a_bad_alert_is_not_found(portal: Open, watched: Path) -> None:
+    page = html_of(portal(watched, "alerts", alert="drift/<i>nothing"))
+    assert "✕ not found" in page and "<i>nothing" not in page
+
+
+def test_tonight_counts_the_open_alerts(portal: Open, watched: Path, history: Path) -> None:
+    app = portal(watched)
+    assert "2 alerts open" in html_of(app)
+    assert "Alerts: :red[✕ 2 open] ▸" in [label for label, _ in links_of(app)]
+    st.cache_data.clear()
+    st.cache_resource.clear()
+    assert "Alerts: :green[✓ none open] ▸" in [label for label, _ in links_of(portal(history))]
+
+
+# ── Outcomes ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_outcomes_open_at_the_newest_month_that_matured(portal: Open, watched: Path) -> None:
+    app = portal(watched, "outcomes")
+    page = html_of(app)
+    assert "March 2025" in page and "✓ matured" in page and "20\u202f000" in page
+    months = rows_of(app, "Outcomes by as-of month, newest first")
+    assert len(months) == 18 and months[0][0] == "Mar 2026" and months[0][7] == "–", "an estimate has no rate"
+    assert sum("matured" in row[2] for row in months) == 6
+    grades = rows_of(app, "Grades, observed against expected")
+    assert [row[0] for row in grades if row[7] == "✕ too low"] == ["D"]
+    groups = rows_of(app, "Fairness by group")
+    assert [(row[1], row[5]) for row in groups] == [
+        ("female", "✓ pass"), ("male ●", "✓ pass"), ("other", "✕ under"), ("unknown", "◌ too small"),
+    ]  # fmt: skip
+    alts = [c.proto.alt for c in app.get("plotly_chart")]
+    assert any(alt.startswith("AUC by as-of month: ") and "12 of 18 points estimated" in alt for alt in alts)
+    assert any("under it sex other 0.74" in alt for alt in alts)
+    assert rows_of(app, "Estimates that matured")[0][0] == "Mar 2025"
+    assert len(rows_of(app, "Vintages as far as they are followed")) == 12
+
+
+def test_an_immature_month_says_until_when(portal: Open, watched: Path) -> None:
+    page = html_of(portal(watched, "outcomes", month="2026-03-v30-live"))
+    assert "estimated until 31 Mar 2027" in page and "Not known before 31 Mar 2027" in page
+
+
+@pytest.mark.parametrize("query", [{"model": "nobody"}, {"month": "1999-01-v1-live"}, {"groups": "1999-01"}])
+def test_a_bad_link_to_outcomes_is_not_found(portal: Open, watched: Path, query: dict[str, str]) -> None:
+    assert "✕ not found" in html_of(portal(watched, "outcomes", **query))
+
+
+# ── nothing there, or not for everybody ──────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(("page", "said"), [
+    ("drift", "no drift is stored up to 14 Mar 2026"), ("outcomes", "no outcomes of pd_default are stored"),
+    ("alerts", "no alert was ever raised"),
+])  # fmt: skip
+def test_an_empty_page_names_the_command(portal: Open, history: Path, page: str, said: str) -> None:
+    text = html_of(portal(history, page))
+    assert said in text and "<code>scoretrace monitor --as-of" in text
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_who_may_not_read_drift_is_told_who_may(portal: Open, guarded_watch: Path, page: str) -> None:
+    text = html_of(sign_in(portal(guarded_watch, page), "admin"))
+    assert "✕ not allowed" in text and "<table" not in text
+
+
+@pytest.mark.parametrize("role", [r for r in PERSONAL_ROLES if r != "admin"])
+def test_every_other_role_reads_the_pages(portal: Open, guarded_watch: Path, role: str) -> None:
+    app = sign_in(portal(guarded_watch, "drift"), role)
+    for page in PAGES:
+        app.switch_page(f"views/{page}.py").run()
+        text = html_of(app)
+        assert f"<h1>{page.capitalize()} " in text and "✕ not allowed" not in text
+
+
+def test_what_a_night_stores_is_seen_at_once(portal: Open, own_watched: Path) -> None:
+    assert "1 of 29 drifted" in html_of(portal(own_watched, "drift"))
+    with closing(lake.connect(settings_for(own_watched), read_only=False)) as con:
+        con.execute("DELETE FROM lake.drift.statistics WHERE as_of_date = ?", [LAST])
+    assert "13 Mar 2026, whole book" in html_of(portal(own_watched, "drift"))
