@@ -126,6 +126,12 @@ def reasons(reader: Reader, subject: str, score: Score) -> tuple[Reason, ...]:
     return _reasons(_key(reader), reader, subject, score.id, score.as_of, score.run_id)
 
 
+def rows_of_night(reader: Reader, table: str) -> tuple[int, bool] | None:
+    """Rows of ``schema.table``, and whether they are the night's alone: where it is kept by night. None for an unknown
+    table."""
+    return _rows_of_night(_key(reader), reader, table)
+
+
 # ── the queries ──────────────────────────────────────────────────────────────────────────────────────────────
 
 _NO_SUMMARY = pd.DataFrame(columns=["as_of", "grade", "accounts", "pd_sum", "model"])
@@ -236,6 +242,23 @@ def _reasons(
         .fetchall()
     )
     return tuple(Reason(*row) for row in rows)
+
+
+@st.cache_data(show_spinner=False, max_entries=256)
+def _rows_of_night(key: str, _reader: Reader, table: str) -> tuple[int, bool] | None:
+    schema, _, name = table.partition(".")
+    cursor = _cursor(_reader)
+    found = cursor.execute(
+        "SELECT list(column_name) FROM duckdb_columns() WHERE database_name = current_database() "
+        "AND schema_name = ? AND table_name = ?",
+        [schema, name],
+    ).fetchone()
+    if not found or not found[0]:
+        return None
+    by_night = "as_of_date" in found[0]
+    where, values = ("WHERE as_of_date = ?", [_reader.as_of]) if by_night else ("", [])
+    row = cursor.execute(f"SELECT count(*) FROM {ident(schema, name)} {where}", values).fetchone()
+    return (int(row[0]), by_night) if row else None
 
 
 def _where(reader: Reader, chosen: Filter) -> tuple[str, list[Any]]:

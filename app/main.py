@@ -24,7 +24,16 @@ def main() -> None:
             st.Page(shell.OUTCOMES, title="Outcomes", url_path="outcomes"),
             st.Page(shell.ALERTS, title="Alerts", url_path="alerts"),
         ],
-        "Explain": [st.Page(shell.SCORES, title="Scores", url_path="scores")],
+        "Explain": [
+            st.Page(shell.SCORES, title="Scores", url_path="scores"),
+            st.Page(shell.LINEAGE, title="Lineage", url_path="lineage"),
+            st.Page(shell.RUNS, title="Runs", url_path="runs"),
+        ],
+        "Govern": [
+            st.Page(shell.MODELS, title="Models", url_path="models"),
+            st.Page(shell.PROMOTIONS, title="Promotions", url_path="promotions"),
+            st.Page(shell.AUDIT, title="Audit", url_path="audit"),
+        ],
     }
     page = st.navigation(groups, position="hidden")
     session.write_address()

@@ -101,15 +101,22 @@ def with_code(text: str) -> str:
 
 @dataclass(frozen=True)
 class Column:
-    """A table's column: its head with the unit, and whether it holds figures, text that wraps or takes what is left."""
+    """A table's column: its head with the unit, whether it holds figures, text that wraps or takes what is left, and
+    what its head says when pointed at."""
 
     head: str
     kind: str = ""
+    hint: str = ""
+
+    @property
+    def html(self) -> str:
+        title = f" title='{escape(self.hint)}'" if self.hint else ""
+        return f"<th scope='col' class='{self.kind}'{title}>{escape(self.head)}</th>"
 
 
 def table(columns: Sequence[Column], rows: Iterable[Sequence[Cell]], caption: str, *, fit: bool = False) -> Html:
     """A table whose first column names the row. ``caption`` is for those who hear the page; ``fit`` keeps it narrow."""
-    head = "".join(f"<th scope='col' class='{c.kind}'>{escape(c.head)}</th>" for c in columns)
+    head = "".join(c.html for c in columns)
     body = []
     for row in rows:
         cells = [

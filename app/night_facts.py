@@ -8,8 +8,10 @@ from datetime import date, datetime
 from zoneinfo import ZoneInfo
 
 from app import formats, markup
+from app.inbox import SIGNATURE, Waiting
 from app.markup import Cell, Column, Html, Step
 from pipeline.governance.promotion_log import LetScore
+from pipeline.governance.promotion_state import Finding, Promotion
 from pipeline.ledger import (
     DbtResult,
     DbtTotals,
@@ -30,8 +32,8 @@ _SLA = {
     Sla.BACKFILLED: ("ok", "backfilled"),
     Sla.NONE: ("none", "no due time"),
 }
-_VERDICT = {"pass": ("ok", "pass"), "warn": ("watch", "warn"), "fail": ("stop", "fail")}
-_TASK = {
+VERDICT = {"pass": ("ok", "pass"), "warn": ("watch", "warn"), "fail": ("stop", "fail")}
+TASK = {
     "succeeded": ("ok", ""),
     "failed": ("stop", "failed"),
     "abandoned": ("stop", "abandoned"),
@@ -62,8 +64,11 @@ def alerts_line(standing: Sequence[Alert]) -> str:
     return f"Alerts: :{colour}[{sign} {len(standing)} open] ▸"
 
 
-def answer(evidence: Evidence, alerts: int = 0) -> Html:
-    """Is the book right? One status: what failed, or what wants a look, or that nothing does."""
+def answer(evidence: Evidence, waiting: int = 0, alerts: int = 0) -> Html:
+    """Is the book right? One status: what failed, or what wants a look, or that nothing does.
+
+    waiting: how many things the reader is waited for, alerts: how many are open; their lines stand by themselves.
+    """
     failed, warned, dbt = evidence.gates_with("fail"), evidence.gates_with("warn"), evidence.dbt
     broken = _said(
         (failed, "gate", "failed"), (dbt.failed, "data test", "failed"), (dbt.models_failed, "model", "broke")
@@ -75,11 +80,36 @@ def answer(evidence: Evidence, alerts: int = 0) -> Html:
         return markup.status("stop", f"published, but {', '.join(broken + looks)}")
     if looks:
         return markup.status("watch", f"published; {', '.join(looks)}")
-    return markup.status("ok", "published; nothing needs you")
+    return markup.status("ok", "published" if waiting else "published; nothing needs you")
 
 
 def _said(*counted: tuple[int, str, str]) -> list[str]:
     return [f"{formats.plural(n, noun)} {verb}" for n, noun, verb in counted if n]
+
+
+def waiting_links(waiting: Sequence[Waiting]) -> list[tuple[str, dict[str, str]]]:
+    """What waits for somebody, one link a kind: its words, and the query of the Promotions page."""
+    to_sign = [w for w in waiting if w.what == SIGNATURE]
+    others = [w for w in waiting if w.what != SIGNATURE]
+    links = []
+    if to_sign:
+        verb = "wait" if len(to_sign) > 1 else "waits"
+        words = f"{formats.plural(len(to_sign), 'promotion')} {verb} for your signature ›"
+        links.append((words, _query([w.promotion.id for w in to_sign])))
+    if others:
+        words = f"{formats.plural(len(others), 'thing')} of a review for you ›"
+        links.append((words, _query([w.promotion.id for w in others])))
+    return links
+
+
+def finding_links(due: Sequence[tuple[Promotion, Finding]]) -> list[tuple[str, dict[str, str]]]:
+    """Open findings that are due within the week, as one link."""
+    return [(f"{formats.plural(len(due), 'finding')} due this week ›", _query([p.id for p, _ in due]))] if due else []
+
+
+def _query(ids: Sequence[str]) -> dict[str, str]:
+    """The promotion, where it is one; else the inbox."""
+    return {"promotion": ids[0]} if len(set(ids)) == 1 else {}
 
 
 def figures(evidence: Evidence, zone: ZoneInfo, mean_pd: float | None, change: float | None) -> Html:
@@ -150,7 +180,7 @@ def steps(attempts: Sequence[TaskAttempt]) -> list[Step]:
     found = []
     for task in dict.fromkeys(a.task for a in attempts):
         tries = [a for a in attempts if a.task == task]
-        level, word = _TASK.get(tries[-1].status, ("none", tries[-1].status))
+        level, word = TASK.get(tries[-1].status, ("none", tries[-1].status))
         seconds = sum(a.seconds or 0.0 for a in tries)
         said = [formats.duration(seconds)]
         if tries[-1].rows is not None:
@@ -180,7 +210,7 @@ def gate_table(gates: Sequence[GateVerdict], caption: str) -> Html:
         [
             g.gate,
             g.subject,
-            markup.status(*_VERDICT.get(g.verdict, ("none", g.verdict))),
+            markup.status(*VERDICT.get(g.verdict, ("none", g.verdict))),
             formats.decimal(g.observed),
             markup.join([g.message.removeprefix(f"{g.subject}: "), markup.quiet(g.expected)], "; "),
         ]
@@ -215,20 +245,20 @@ def promoted_by(promotion: LetScore | None, zone: ZoneInfo) -> Html:
     return markup.join([who, markup.at(promotion.promoted_at, zone)], ", ")
 
 
-def test_table(results: Sequence[DbtResult]) -> Html:
-    """The data tests that did not pass, failures first."""
+def test_table(results: Sequence[DbtResult], caption: str = "Data tests that did not pass") -> Html:
+    """Data tests with how they ended, failures first."""
     columns = [Column("test"), Column("on"), Column("result"), Column("rows", "number"), Column("message", "wrap fill")]
     rows: list[list[Cell]] = [
         [
             markup.hint(_test_name(r.unique_id), r.unique_id),
             f"{r.model}.{r.column}" if r.column else r.model,
-            markup.status(*_VERDICT.get(r.status, ("stop", r.status))),
+            markup.status(*VERDICT.get(r.status, ("stop", r.status))),
             formats.count(r.failures),
             r.message or formats.MISSING,
         ]
         for r in sorted(results, key=lambda r: r.status == "warn")
     ]
-    return markup.table(columns, rows, "Data tests that did not pass")
+    return markup.table(columns, rows, caption)
 
 
 def _test_name(unique_id: str) -> str:

@@ -45,7 +45,7 @@ from pipeline.registry import Registry
 __all__ = [
     "DIRECT", "INDIRECT", "ROWS", "ColumnGraph", "ColumnLineage", "Input", "LineageRefused", "Schema", "TableLineage",
     "Transformation", "Untraceable", "cached_column_lineage", "catalog_of", "column_lineage", "compose",
-    "lake_at", "model_features", "run_lineage", "scored_tables",
+    "lake_at", "model_features", "run_lineage", "scored_tables", "undated",
 ]  # fmt: skip
 
 _READING = 1  # raised when the walk reads the same SQL differently: what was kept is then read anew
@@ -100,7 +100,7 @@ def run_lineage(
 
 def cached_column_lineage(settings: Settings, sql: str, schema: Schema) -> ColumnLineage:
     """``column_lineage``, read from the archive when this definition over these columns was read before."""
-    text = _DATE_LITERAL.sub("date ''", sql)
+    text = undated(sql)
     named = {name: schema[name] for name in sorted(schema) if name.rpartition(".")[2] in text}
     kept = Kept.of(settings)
     known = kept.recall(_READING, text, named)
@@ -109,6 +109,11 @@ def cached_column_lineage(settings: Settings, sql: str, schema: Schema) -> Colum
     found = column_lineage(sql, named)
     kept.keep(_to_json(found), _READING, text, named)
     return found
+
+
+def undated(sql: str) -> str:
+    """A statement without its date literals: every night's SQL differs from the last in these."""
+    return _DATE_LITERAL.sub("date ''", sql)
 
 
 # -- one model

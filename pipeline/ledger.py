@@ -253,8 +253,10 @@ def runs(
     since: date | None = None,
     until: date | None = None,
     limit: int | None = None,
+    offset: int = 0,
 ) -> tuple[Run, ...]:
-    """Runs of these kinds (all kinds if none is given) with as-of dates in [since, until], newest start first."""
+    """Runs of these kinds (all kinds if none is given) with as-of dates in [since, until], newest start first; of
+    these at most ``limit`` after the first ``offset``."""
     r = control.runs
     query = select(r).order_by(r.c.started_at.desc(), r.c.run_id.desc())
     if kinds:
@@ -264,8 +266,31 @@ def runs(
     if until is not None:
         query = query.where(r.c.as_of <= until)
     if limit is not None:
-        query = query.limit(limit)
+        query = query.limit(limit).offset(offset)
     return tuple(_run(row) for row in _rows(engine, query))
+
+
+def run_kinds(engine: Engine) -> tuple[str, ...]:
+    """The kinds of run on record, in name order."""
+    r = control.runs
+    with engine.connect() as connection:
+        return tuple(connection.scalars(select(r.c.kind).distinct().order_by(r.c.kind)))
+
+
+def count_runs(engine: Engine, kinds: Sequence[str] = ()) -> int:
+    """How many runs of these kinds are on record; of all kinds if none is given."""
+    query = select(func.count()).select_from(control.runs)
+    if kinds:
+        query = query.where(control.runs.c.kind.in_(kinds))
+    with engine.connect() as connection:
+        return int(connection.scalar(query) or 0)
+
+
+def publishing_runs(engine: Engine, run_ids: Sequence[str]) -> frozenset[str]:
+    """Those of these runs that published a night."""
+    p = control.publications
+    with engine.connect() as connection:
+        return frozenset(connection.scalars(select(p.c.run_id).where(p.c.run_id.in_(run_ids)).distinct()))
 
 
 def failure_since(engine: Engine, publication: Publication | None) -> Run | None:

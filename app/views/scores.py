@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 import streamlit as st
 
-from app import charts, data, formats, markup, score_facts, session, shell
+from app import charts, data, formats, markup, score_explained, score_facts, session, shell
 from app.data import Filter, Score
 from app.markup import Html
 from app.session import Reader
@@ -292,6 +292,7 @@ def _subject(reader: Reader, subject: str, subject_id: str) -> None:
     promotion = ledger.promotion_of(reader.home.engine, model, score.scored_at)
     origin = score_facts.origin(score, promotion, zone)
     st.html(markup.block(score_facts.figures(score, reader.home.grades, zone), markup.GAP, origin))
+    score_explained.show(reader, subject, scores)
     if stored := data.reasons(reader, subject, score):
         head = markup.heading("Reasons", f"{len(stored)} strongest contributions, in log-odds")
         st.html(markup.block(head, score_facts.reason_table(stored)))
@@ -305,9 +306,12 @@ def _title(reader: Reader, subject: str, score: Score) -> None:
         st.html(markup.block(Html(f"<h1>{subject.capitalize()} {markup.html(str(score.id))}</h1>")), width="content")
         with st.container(key="actions", horizontal=True, vertical_alignment="center", gap="small", width="content"):
             st.page_link(shell.SCORES, label="‹ all scores", query_params=session.address(), icon="")
+            st.page_link(shell.RUNS, label="the run", query_params=session.address(run=score.run_id), icon="")
+            score_explained.evidence_button(reader, subject, score)
             with st.popover("Permalink", type="tertiary"):
                 st.caption("This score as of this night:")
-                query = urlencode({session.AS_OF: reader.as_of.isoformat(), subject: str(score.id)})
+                open_parts = {k: v for k in score_explained.PARTS if (v := st.query_params.get(k))}
+                query = urlencode({session.AS_OF: reader.as_of.isoformat(), subject: str(score.id), **open_parts})
                 st.code(f"{(st.context.url or '').partition('?')[0]}?{query}", language=None)
 
 

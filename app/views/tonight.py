@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 import pandas as pd
 import streamlit as st
 
-from app import charts, data, formats, markup, night_facts, session, shell
+from app import charts, data, desk, formats, inbox, markup, night_facts, session, shell
 from app.markup import Column, Html
 from app.night_facts import Evidence
 from app.session import Home, Reader
@@ -38,14 +38,36 @@ def page() -> None:
         if failure is None or stopped.run_id != failure.run_id:
             _failure(home, stopped, "Nothing was published for this night, then or since.")
         return
+    waiting = _needs_you(home)
     reader = session.reader(home)
     if reader is None:
         shell.nothing_published(home)
         return
-    _night(reader)
+    _night(reader, waiting)
 
 
-def _night(reader: Reader) -> None:
+def _needs_you(home: Home) -> int:
+    """What waits for whoever looks, and the findings due this week, each a link; returns how many wait."""
+    actor = session.actor()
+    if not access.may(actor, "promotion.read"):
+        return 0
+    at, now = desk.approvals(home), datetime.now(UTC)
+    book = at.book()
+    waiting = inbox.waiting_for(book, actor, now, at.disabled())
+    due = inbox.findings_due(book, now.astimezone(home.zone).date())
+    links = [*night_facts.waiting_links(waiting), *night_facts.finding_links(due)]
+    if links:
+        with st.container(key="needs", horizontal=True, vertical_alignment="center", gap="small"):
+            st.html(
+                markup.block(markup.status("watch", "needs you") if waiting else markup.quiet("in review")),
+                width="content",
+            )
+            for label, query in links:
+                st.page_link(shell.PROMOTIONS, label=label, query_params=session.address(**query), icon="")
+    return len(waiting)
+
+
+def _night(reader: Reader, waiting: int) -> None:
     """The published night, from the answer to its evidence."""
     home, evidence, first = reader.home, _evidence(reader), _first_shown(reader)
     summary = data.nightly_summary(reader, first)
@@ -54,7 +76,7 @@ def _night(reader: Reader) -> None:
     change = float(means["mean_pd"].diff().iloc[-1]) if len(means) > 1 else None
     watches = access.may(session.actor(), "drift.read")
     alerts = open_alerts(home.engine) if watches else ()
-    told = night_facts.answer(evidence, len(alerts))
+    told = night_facts.answer(evidence, waiting, len(alerts))
     title = Html(f"<h1>{formats.day(reader.as_of)} <span class='answer'>{told}</span></h1>")
     strip = night_facts.task_strip(evidence.run, evidence.attempts)
     st.html(markup.block(title, markup.GAP, night_facts.figures(evidence, reader.zone, mean, change)))

@@ -7,11 +7,11 @@ call it last, because it holds every other writer of the log off until the commi
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Select, insert, select, text
+from sqlalchemy import Connection, Engine, Select, func, insert, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from pipeline.control import audit_log
@@ -19,7 +19,18 @@ from pipeline.errors import RecordRefused
 from pipeline.governance import canonical_json, chain, texts
 from pipeline.governance.chain import GENESIS, Checkpoint, Record, Verdict
 
-__all__ = ["Checkpoint", "Record", "Verdict", "append", "head", "hold_off_others", "records", "stream", "verify"]
+__all__ = [
+    "Checkpoint",
+    "Record",
+    "Verdict",
+    "append",
+    "count",
+    "head",
+    "hold_off_others",
+    "records",
+    "stream",
+    "verify",
+]
 
 _ACTION = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+")
 _SUBJECT = re.compile(r"[a-z][a-z0-9_]*:.+")
@@ -71,19 +82,38 @@ def records(
     until: datetime | None = None,
     after: int = 0,
     limit: int | None = None,
+    skip: int = 0,
     newest_first: bool = False,
 ) -> tuple[Record, ...]:
     """The records by this actor, about this subject, with this start of their action, in [since, until].
 
-    Only records numbered above ``after``, at most ``limit``; oldest first unless ``newest_first``. The times must have
+    Only records numbered above ``after``, at most ``limit`` after the first ``skip``; oldest first unless
+    ``newest_first``. The times must have
     a zone. Nothing is verified here: ``verify`` does that.
     """
     wanted = _select(actor, action, subject, since, until).where(audit_log.c.seq > after)
-    wanted = wanted.order_by(audit_log.c.seq.desc() if newest_first else audit_log.c.seq).limit(limit)
+    wanted = (
+        wanted.order_by(audit_log.c.seq.desc() if newest_first else audit_log.c.seq).limit(limit).offset(skip or None)
+    )
     if isinstance(where, Engine):
         with where.connect() as connection:
             return tuple(Record(**row) for row in connection.execute(wanted).mappings())
     return tuple(Record(**row) for row in where.execute(wanted).mappings())
+
+
+def count(
+    engine: Engine,
+    *,
+    actor: str | None = None,
+    action: str | None = None,
+    subject: str | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> int:
+    """How many records ``records`` would give without a limit."""
+    wanted = select(func.count()).select_from(_select(actor, action, subject, since, until).subquery())
+    with engine.connect() as connection:
+        return int(connection.scalar(wanted) or 0)
 
 
 def stream(
@@ -106,11 +136,14 @@ def stream(
             last = rows[-1]["seq"]
 
 
-def verify(engine: Engine, against: Checkpoint | None = None) -> Verdict:
+def verify(
+    engine: Engine, against: Checkpoint | None = None, *, progress: Callable[[int], None] = lambda _: None
+) -> Verdict:
     """Check every record's number, hash and link to the record before it; name the first that is bad.
 
     against: a checkpoint kept from earlier. Without one, a tail that was cut off leaves no trace: the rest is still a
-    sound log. Reads in batches and may run while records are appended.
+    sound log. Reads in batches and may run while records are appended. progress: told the number of the last record
+    that was read, after each batch.
     """
     verifier, last, size = chain.Verifier(against), None, _BATCH
     with engine.connect() as connection:
@@ -129,6 +162,7 @@ def verify(engine: Engine, against: Checkpoint | None = None) -> Verdict:
                 break
             verifier.follow(tuple(row) for row in rows)
             last = rows[-1][0]
+            progress(last)
     return verifier.verdict()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Engine, select
@@ -16,6 +17,45 @@ from pipeline.governance.policy import Policy
 from pipeline.portfolio import Portfolio
 from pipeline.registry import ModelVersion
 from pipeline.train import RECIPE
+
+HASHES: Mapping[str, str] = {
+    "model_sha256": "model text",
+    "training_set": "training set, canonical bytes",
+    "contract_sha256": "feature contract",
+    "recipe_sha256": "training recipe",
+    "metrics_sha256": "metrics",
+    "gate_sha256": "gate results",
+    "comparison_sha256": "champion against challenger",
+    "portfolio_sha256": "portfolio",
+    "policy_sha256": "promotion policy",
+}
+"""The hashes of a manifest in words, in the order in which they are read."""
+MANIFEST = "manifest_sha256"
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One hash of a manifest beside the records of now. key: of HASHES, or MANIFEST for the manifest itself.
+
+    moved_on: another one, and rightly so: the portfolio may change after the request.
+    """
+
+    key: str
+    what: str
+    sha256: str
+    same: bool
+    moved_on: bool = False
+
+
+def compared(manifest: Mapping[str, Any], manifest_sha256: str, now: Mapping[str, Any]) -> tuple[Compared, ...]:
+    """Every hash of a request against what the records would say today (``manifest_of``), the manifest's own first."""
+    whole = sha256(dict(manifest)) == manifest_sha256
+    found = [Compared(MANIFEST, "the manifest itself", manifest_sha256, whole)]
+    for key, what in HASHES.items():
+        if key in manifest:
+            same = now.get(key) == manifest[key]
+            found.append(Compared(key, what, manifest[key], same, not same and key == "portfolio_sha256"))
+    return tuple(found)
 
 
 def manifest_of(engine: Engine, portfolio: Portfolio, version: ModelVersion, policy: Policy) -> dict[str, Any]:

@@ -14,6 +14,9 @@ from streamlit.testing.v1 import AppTest
 from pipeline import ledger
 from pipeline.config import REPOSITORY
 from tests import published_home
+from tests.lineage.conftest import own_story, story
+
+__all__ = ["own_story", "story"]  # fixtures of lineage: two nights with everything between them
 
 Open = Callable[..., AppTest]
 

@@ -13,10 +13,10 @@ from streamlit.testing.v1 import AppTest
 
 from pipeline import lake
 from tests.app.conftest import Open, html_of
-from tests.published_home import ACCOUNTS, FIRST_ID, GATE_FAILED_ON, LAST, LATE_ON, settings_for
+from tests.published_home import ACCOUNTS, FIRST_ID, GATE_FAILED_ON, LAST, LATE_ON, NIGHTS, settings_for
 
 APPLICATION = LAST.toordinal() * 100
-PAGES = ("tonight", "scores")
+PAGES = ("tonight", "scores", "columns")  # that show a night
 
 
 def rows_of(app: AppTest, caption: str) -> list[list[str]]:
@@ -257,12 +257,45 @@ def test_a_filter_that_means_nothing_does_not_break_the_page(
 
 
 def test_every_page_has_the_header_and_the_navigation(portal: Open, history: Path) -> None:
-    for page in PAGES:
+    for page in (*PAGES, "runs"):
         app = portal(history, page, as_of="2026-03-10")
         text = html_of(app)
         assert "Scoretrace" in text and "Harbour Lending" in text and "embedded, not signed in" in text
         side = [link.proto.query_string for link in app.sidebar.get("page_link")]
         assert side == ["as_of=2026-03-10"] * len(side), "the night goes along"
+
+
+# ── Runs ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_runs_are_listed_newest_first_a_page_at_a_time(portal: Open, history: Path) -> None:
+    app = portal(history, "runs")
+    rows = rows_of(app, "Runs, newest first")
+    assert rows[0][2] == "14 Mar 2026" and rows[0][4] == "yes" and len(rows) == NIGHTS
+    (failed,) = [row for row in rows if row[3] == "✕ failed"]
+    assert failed[2] == "23 Feb 2026" and failed[4] == "–" and "0.09 of the trailing median" in failed[8]
+    assert f"run={rows[0][0]}" in [query for _, query in links_of(app)]
+
+
+def test_a_failed_run_says_what_failed_and_what_comes_next(portal: Open, history: Path) -> None:
+    listed = rows_of(portal(history, "runs"), "Runs, newest first")
+    run_id = next(row[0] for row in listed if row[3] == "✕ failed")
+    app = portal(history, "runs", run=run_id)
+    page = html_of(app)
+    assert "✕ the run failed" in page and "<code>scoretrace nightly --as-of 2026-02-23</code>" in page
+    assert rows_of(app, "Gate verdicts, worst first")[0][2] == "✕ fail"
+    assert [row[2] for row in rows_of(app, "Attempts of the run&#x27;s tasks")] == ["✓ succeeded", "✕ failed"]
+
+
+@pytest.mark.parametrize("query", [{"run": "none"}, {"run": "<b>x</b>"}])
+def test_a_run_that_is_none_is_not_found(portal: Open, history: Path, query: dict[str, str]) -> None:
+    page = html_of(portal(history, "runs", **query))
+    assert "✕ not found" in page and "<h1>" not in page and "<b>x</b>" not in page
+
+
+def test_a_home_without_runs_says_what_to_do(portal: Open, without_nights: Path, tmp_path: Path) -> None:
+    assert "<code>scoretrace nightly --as-of YYYY-MM-DD</code>" in html_of(portal(without_nights, "runs"))
+    assert "scoretrace init" in html_of(portal(tmp_path / "nowhere", "runs"))
 
 
 def test_a_fault_of_the_portal_is_a_sentence_and_a_log_entry(

@@ -8,21 +8,10 @@ from typing import Any
 
 from pipeline.comparison.facts import Comparison, Impact, Migration, Side
 from pipeline.comparison.words import p_value
-from pipeline.governance.manifest import sha256
+from pipeline.governance.manifest import Compared, compared
 from pipeline.governance.validation.facts import ValidationFacts
 from pipeline.governance.validation.markup import Markup, bullets, code, join, pairs, paragraph, picture, table, tag
 
-_MANIFEST = {
-    "model_sha256": "model text",
-    "training_set": "training set, canonical bytes",
-    "contract_sha256": "feature contract",
-    "recipe_sha256": "training recipe",
-    "metrics_sha256": "metrics",
-    "gate_sha256": "gate results",
-    "comparison_sha256": "champion against challenger",
-    "portfolio_sha256": "portfolio",
-    "policy_sha256": "promotion policy",
-}
 _PLOTS = {
     "roc.png": "ROC curve on held-out rows",
     "calibration.png": "Observed rate against mean PD by decile",
@@ -51,26 +40,18 @@ def identity(f: ValidationFacts) -> Markup:
     ]
     for p in f.promotions:
         parts.append(tag("h3", "Manifest of promotion ", p.id))
-        whole = sha256(dict(p.manifest)) == p.manifest_sha256
-        now = f.manifest_now[p.id]
-        rows: list[tuple[Any, ...]] = [
-            (words, code(p.manifest[key] or "none"), _same(now.get(key) == p.manifest[key], key))
-            for key, words in _MANIFEST.items()
-            if key in p.manifest
+        rows = [
+            (c.what, code(c.sha256 or "none"), _standing(c))
+            for c in compared(p.manifest, p.manifest_sha256, f.manifest_now[p.id])
         ]
-        parts.append(
-            table(
-                ("what", "SHA-256 in the manifest", "records today"),
-                [("the manifest itself", code(p.manifest_sha256), _same(whole, "")), *rows],
-            )
-        )
+        parts.append(table(("what", "SHA-256 in the manifest", "records today"), rows))
     return join(parts)
 
 
-def _same(same: bool, key: str) -> Markup:
-    if same:
+def _standing(c: Compared) -> Markup:
+    if c.same:
         return tag("span", "✓ the same", kind="badge ok")
-    if key == "portfolio_sha256":
+    if c.moved_on:
         return tag("span", "▲ the portfolio has changed since", kind="watch")
     return tag("span", "✕ not the same", kind="badge stop")
 

@@ -1,0 +1,118 @@
+"""The audit log as fragments of a page. Pure; no Streamlit."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+from app import formats, markup
+from app.markup import Cell, Column, Html
+from pipeline.governance import chain
+from pipeline.governance.chain import GENESIS, Checkpoint, Record, Verdict
+
+_SHORT = 110
+
+
+def record_table(records: Sequence[Record], zone: ZoneInfo) -> Html:
+    columns = [Column("record", "number"), Column("when"), Column("who"), Column("what"), Column("about"),
+               Column("detail", "clip fill"), Column("SHA-256")]  # fmt: skip
+    rows: list[list[Cell]] = [
+        [
+            str(r.seq),
+            markup.at(datetime.fromisoformat(r.at), zone, seconds=True),
+            r.actor,
+            r.action,
+            markup.hint(_clipped(r.subject, 44), r.subject),
+            markup.hint(_clipped(r.detail, _SHORT), _clipped(r.detail, 1000)),
+            markup.digest(r.sha256),
+        ]
+        for r in records
+    ]
+    return markup.table(columns, rows, "Records, newest first")
+
+
+def record(r: Record, before: Record | None, after: Record | None, zone: ZoneInfo) -> Html:
+    """One record, with its hash made anew, and its links to the records on either side."""
+    rows: list[list[Cell]] = [
+        ["when", markup.at(datetime.fromisoformat(r.at), zone, seconds=True)],
+        ["who", r.actor],
+        ["what", r.action],
+        ["about", r.subject],
+        ["hash before it", markup.join([_whole(r.prev_sha256), _before(r, before)], " ")],
+        ["its own hash", markup.join([_whole(r.sha256), _own(r)], " ")],
+        ["hash that the next one names", _after(r, after)],
+    ]
+    return markup.table([Column(""), Column("", "wrap fill")], rows, f"Record {r.seq}")
+
+
+def detail(r: Record) -> str:
+    """The detail as it is read: JSON, one key a line."""
+    return json.dumps(r.facts, indent=2, ensure_ascii=False)
+
+
+def verdict(v: Verdict, kept: Checkpoint | None, signers: Sequence[str], zone: ZoneInfo) -> Html:
+    """What a verification found, and what it was held against."""
+    if not v.ok:
+        sound = f"The {formats.plural(v.records, 'record')} before it {'is' if v.records == 1 else 'are'} sound."
+        following = "Next: compare the log with a backup from there on."
+        return markup.alarm("stop", f"record {v.first_bad}: {v.reason}", sound, following)
+    head = markup.join([f"{formats.plural(v.records, 'record')}, none changed, missing or moved; the last hash is ",
+                        markup.digest(v.head), "."], "")  # fmt: skip
+    if kept is None:
+        held: Cell = "There is no checkpoint to compare with: a tail that was cut off would leave no trace."
+        return markup.alarm("watch", "the chain is sound", head, held)
+    at = markup.at(datetime.fromisoformat(kept.at), zone)
+    signed = f", signed by key {', '.join(signers)}. " if signers else ". "
+    beside = (
+        "That checkpoint lies beside the log; one kept elsewhere (`scoretrace audit verify --against`) proves more."
+    )
+    told = markup.join([f"As the checkpoint at record {kept.seq} has it, of ", at, signed], "")
+    return Html(
+        f"<div class='alarm okay' role='status'><p>{markup.status('ok', 'the chain is sound')}</p>"
+        f"<p>{head}</p><p>{told}</p><p>{markup.with_code(beside)}</p></div>"
+    )
+
+
+def _own(r: Record) -> Html:
+    """Its hash over its fields, as ``verify`` makes it."""
+    try:
+        anew = chain.sealed(**{k: v for k, v in vars(r).items() if k != "sha256"}).sha256
+    except ValueError:
+        anew = ""
+    return (
+        markup.status("ok", "fits its fields") if anew == r.sha256 else markup.status("stop", "does not fit its fields")
+    )
+
+
+def _before(r: Record, before: Record | None) -> Html:
+    if before is None:
+        first = r.prev_sha256 == GENESIS
+        return markup.status("ok", "the log begins here") if first else markup.status("stop", "that record is missing")
+    same = before.sha256 == r.prev_sha256
+    return (
+        markup.status("ok", f"record {before.seq} has it")
+        if same
+        else markup.status("stop", f"record {before.seq} has another")
+    )
+
+
+def _after(r: Record, after: Record | None) -> Cell:
+    if after is None:
+        return markup.status("none", "this is the last record")
+    same = after.prev_sha256 == r.sha256
+    word = (
+        markup.status("ok", f"record {after.seq} names it")
+        if same
+        else markup.status("stop", f"record {after.seq} names another")
+    )
+    return markup.join([_whole(after.prev_sha256), word], " ")
+
+
+def _whole(sha256: str) -> Html:
+    return Html(f"<code class='whole'>{markup.html(sha256)}</code>")
+
+
+def _clipped(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"

@@ -1,0 +1,52 @@
+"""The largest movers of a comparison: whose scores they are is shown to who may see it, and that is on record."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from app import comparison_facts, desk, markup, session, shell
+from app.markup import Html
+from app.session import Home
+from pipeline.comparison import access as comparison_access
+from pipeline.comparison.facts import Comparison
+from pipeline.comparison.store import Kept
+from pipeline.governance import access
+from pipeline.governance.access import Actor
+
+SHOWN = 10
+
+
+def movers(home: Home, actor: Actor, kept: Kept, c: Comparison) -> None:
+    """The rows that the two models see most differently."""
+    if not c.movers:
+        return
+    key = f"movers {kept.sha256}"
+    head = markup.heading("Largest movers", f"{min(SHOWN, len(c.movers))} of the held-out rows that differ most")
+    named = bool(st.session_state.get(key)) and access.may(actor, "personal_data.read")
+    if not named:
+        shown = comparison_access.without_ids(c).movers[:SHOWN]
+        st.html(markup.block(head, comparison_facts.movers(c, shown, with_ids=False)))
+        _offer(home, actor, kept, c, key)
+        return
+    shown = c.movers[:SHOWN]
+    subject = home.portfolio.model(kept.model).subject
+    links = [(m.subject, session.address(**{subject: m.subject})) for m in shown]
+    shell.linked_table("movers", head, comparison_facts.movers(c, shown, with_ids=True), shell.SCORES, links)
+
+
+def _offer(home: Home, actor: Actor, kept: Kept, c: Comparison, key: str) -> None:
+    rule = access.RULES["personal_data.read"]
+    if not access.may(actor, rule.action):
+        people = [role for role in rule.roles if role in access.PERSONAL_ROLES]
+        who = f"Whose scores these are is for {' or '.join(people)}."
+        st.html(markup.block(Html("<p>"), markup.quiet(who), Html("</p>")))
+        return
+
+    def show() -> None:
+        def read(somebody: Actor) -> str:
+            comparison_access.with_ids(home.engine, somebody, kept, c)
+            return "the ids of the largest movers are shown; that is on record"
+
+        st.session_state[key] = desk.attempt(home, read, of_anybody=True)
+
+    st.button("Show whose scores these are", on_click=show, type="tertiary", help="that you saw them is recorded")

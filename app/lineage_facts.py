@@ -1,0 +1,147 @@
+"""Lineage as fragments of a page: what a column is, what feeds it, what it feeds, what changed. Pure; no Streamlit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from app import formats, markup
+from app.markup import Cell, Column, Html
+from app.night_facts import VERDICT
+from lineage.columns import ROWS, ColumnGraph, Transformation
+from lineage.documentation import TableDoc
+from lineage.graph import Difference, Impact, Reached
+from pipeline.contracts import CONTRACTS, LANDING_COLUMNS
+from pipeline.ledger import DbtResult
+
+_FEATURES = "features."
+
+
+def description(node: str, doc: TableDoc) -> str:
+    """What the project, or the contract of a landed table, says a column is."""
+    table, _, column = node.rpartition(".")
+    if column == ROWS:
+        return f"The rows of {table}, as they are counted. {doc.description}"
+    said = doc.column(column).description
+    if not said and table.startswith("raw.") and (contract := CONTRACTS.get(table.removeprefix("raw."))):
+        said = next((c.description for c in (*contract.columns, *LANDING_COLUMNS) if c.name == column), "")
+    return said
+
+
+def column_facts(
+    node: str, sql_type: str, model: str | None, doc: TableDoc, rows: tuple[int, bool] | None, currency: str
+) -> Html:
+    """A chosen column: its type, unit, owner, and the rows of its table."""
+    table, _, column = node.rpartition(".")
+    declared = doc.column(column).declared
+    unit = str(declared.get("unit") or formats.MISSING).replace("currency", currency)
+    owner = str(declared.get("owner") or doc.owner or formats.MISSING)
+    held: tuple[str, str] = ("view", "computed when read") if doc.view else (formats.MISSING, "not in the lake")
+    if rows is not None:
+        held = formats.count(rows[0]), "of the night" if rows[1] else "as that night saw it"
+    items: list[tuple[str, Cell, Cell]] = [
+        ("Type", sql_type or formats.MISSING, ""),
+        ("Unit", unit, ""),
+        ("Owner", owner, ""),
+        ("Made by", model or "landed", table),
+        ("Rows", *held),
+    ]
+    words = [description(node, doc), str(declared.get("rationale") or "")]
+    null_policy = declared.get("null_policy")
+    more = f"<p class='quiet'>Null: {markup.html(str(null_policy))}</p>" if null_policy else ""
+    said = " ".join(markup.html(w) for w in words if w) or markup.quiet("The project says nothing of it.").text
+    return Html(f"<p>{said}</p>{more}{markup.GAP}{markup.facts(items)}")
+
+
+def neighbour_table(found: Sequence[Reached], caption: str) -> Html:
+    """Columns next to the chosen one; the first column holds their names."""
+    columns = [Column("column"), Column("how"), Column("kind", "fill")]
+    rows: list[list[Cell]] = [[r.node, "value" if r.direct else "decides", kinds(r.transformations)] for r in found]
+    return markup.table(columns, rows, caption, fit=True)
+
+
+def kinds(transformations: Sequence[Transformation]) -> str:
+    """OpenLineage's kinds, in words: ``aggregation, filter``."""
+    return ", ".join(sorted({t.subtype.lower().replace("_", " ") for t in transformations}))
+
+
+def test_table(tests: Sequence[DbtResult]) -> Html:
+    """The tests of one column that night, with how they ended."""
+    columns = [Column("test"), Column("result"), Column("rows that failed", "number fill")]
+    rows: list[list[Cell]] = [
+        [
+            markup.hint(r.unique_id.split(".")[2], r.unique_id),
+            markup.status(*VERDICT.get(r.status, ("stop", r.status))),
+            formats.count(r.failures),
+        ]
+        for r in tests
+    ]
+    return markup.table(columns, rows, "Tests of this column", fit=True)
+
+
+def features_in(impact: Impact) -> tuple[Reached, ...]:
+    """The features of the feature tables among what a column feeds."""
+    return tuple(r for r in impact.columns if r.table in ("features.account_features", "features.application_features"))
+
+
+def impact_table(features: Sequence[Reached], importance: Mapping[str, Mapping[str, float]]) -> Html:
+    """Features downstream, the most important first. importance: feature table → feature → share of the gain."""
+    columns = [Column("feature"), Column("of"), Column("importance", "number"), Column("how"), Column("kind", "fill")]
+    rows: list[list[Cell]] = [
+        [
+            r.column,
+            r.table.removeprefix(_FEATURES),
+            formats.share(weight(r, importance)),
+            "value" if r.direct else "decides",
+            kinds(r.transformations),
+        ]
+        for r in features
+    ]
+    return markup.table(columns, rows, "Features downstream, most important first", fit=True)
+
+
+def weight(found: Reached, importance: Mapping[str, Mapping[str, float]]) -> float | None:
+    """A feature's share of its model's gain; None when no model of the night reads it."""
+    return importance.get(found.table, {}).get(found.column)
+
+
+def difference_table(now: ColumnGraph, then: ColumnGraph, difference: Difference) -> Html:
+    """Tables whose SQL is another in the two runs, with both hashes."""
+    columns = [Column("table"), Column("model"), Column("SQL then"), Column("SQL now", "fill")]
+    rows: list[list[Cell]] = [
+        [
+            table,
+            now.tables[table].model or formats.MISSING,
+            markup.digest(then.tables[table].sql_sha256),
+            markup.digest(now.tables[table].sql_sha256),
+        ]
+        for table in difference.models_changed
+    ]
+    return markup.table(columns, rows, "Tables whose SQL changed", fit=True)
+
+
+def edge_changes(difference: Difference, most: int) -> Html:
+    """Columns and edges that came, went or changed their way; the first ``most`` of each."""
+    columns = [Column("change"), Column("from"), Column("to"), Column("way", "fill")]
+    rows: list[list[Cell]] = []
+    rows += [["column added", c, "", ""] for c in difference.columns_added[:most]]
+    rows += [["column removed", c, "", ""] for c in difference.columns_removed[:most]]
+    for word, steps in (("edge added", difference.edges_added), ("edge removed", difference.edges_removed)):
+        rows += [[word, s.source, s.target, kinds(s.transformations)] for s in steps[:most]]
+    rows += [
+        ["way changed", s.source, s.target, f"{kinds(old.transformations)} → {kinds(s.transformations)}"]
+        for old, s in difference.changed[:most]
+    ]
+    return markup.table(columns, rows, "Columns and edges that changed", fit=True)
+
+
+def counted(difference: Difference) -> str:
+    """How many of each, in a sentence."""
+    parts = (
+        (len(difference.models_changed), "table with other SQL", "tables with other SQL"),
+        (len(difference.columns_added), "column added", "columns added"),
+        (len(difference.columns_removed), "column removed", "columns removed"),
+        (len(difference.edges_added), "edge added", "edges added"),
+        (len(difference.edges_removed), "edge removed", "edges removed"),
+        (len(difference.changed), "way changed", "ways changed"),
+    )
+    return ", ".join(f"{formats.count(n)} {one if n == 1 else many}" for n, one, many in parts if n) or "no difference"

@@ -1,0 +1,298 @@
+"""A score's page below its figures: the proof, the contributions, one feature down to its rows, why it moved.
+
+The URL says what is open: ``prove=1``, ``feature=NAME``, ``since=DATE``. Coming back finds the answers kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import date
+
+import streamlit as st
+
+from app import (
+    charts_explain,
+    charts_lineage,
+    column_paths,
+    explain_facts,
+    explanations,
+    formats,
+    markup,
+    session,
+    shell,
+)
+from app.data import Score
+from app.markup import Html
+from app.session import Reader
+from lineage.explained import Explained
+from lineage.personal_data import masked, masked_row, personal_features, record_read
+from lineage.trace import Source, Trace, TracedFeature
+from pipeline.errors import AccessDenied, NotFound, ScoretraceError
+from pipeline.governance import access, guard
+from pipeline.governance.access import Actor
+
+PARTS = PROVE, FEATURE, SINCE = "prove", "feature", "since"
+_CLEAR = "personal data shown of"
+_STILL = {"displayModeBar": False}
+
+
+def show(reader: Reader, subject: str, scores: Sequence[Score]) -> None:
+    """Everything that explains the newest of ``scores`` (oldest first), to who may take a score apart."""
+    actor, score, query = session.actor(), scores[-1], st.query_params
+    if not access.may(actor, "trace.read"):
+        if query.get(FEATURE) or query.get(PROVE) or query.get(SINCE):
+            guard.require(reader.home.engine, actor, "trace.read", f"{subject}:{score.id}")
+        _not_for(actor)
+        return
+    found: Trace | None = None
+    if query.get(FEATURE) or query.get(PROVE):
+        found = _proved(reader, subject, score, actor)
+    else:
+        _offer(score, subject)
+    feature = query.get(FEATURE)
+    try:
+        parts = explanations.explained(reader.home, subject, score, actor)
+    except AccessDenied:
+        raise
+    except ScoretraceError as error:
+        if found is None:
+            shell.sentence(error, "the contributions cannot be told")
+            return
+        parts = None
+    traced = found.feature(feature) if found and feature else None  # a name that is none is said before anything else
+    source = found or parts
+    assert source is not None
+    _why(reader, subject, score, source, feature)
+    if traced:
+        _feature(reader, subject, score, traced)
+    if rest := source.features[charts_explain.STRONGEST :]:
+        with st.expander(f"{formats.count(len(rest))} other features"):
+            _features(reader, subject, score, rest, feature, "other", "Other features")
+    if len(scores) > 1:
+        _moved(reader, subject, scores, actor)
+
+
+def evidence_button(reader: Reader, subject: str, score: Score) -> None:
+    """Download the pack, for who may take one; personal data is in it only where they ask and may."""
+    actor = session.actor()
+    if not access.may(actor, "evidence.export") or not access.may(actor, "trace.read"):
+        return
+    home, name = reader.home, f"evidence-{subject}-{score.id}-{score.as_of}"
+
+    def made(personal_data: bool) -> Callable[[], bytes]:
+        return lambda: explanations.pack(home, subject, score, actor, personal_data=personal_data)
+
+    with st.popover("Evidence pack", type="tertiary"):
+        st.caption(
+            "One zip that answers for this score: report, facts, rows, SQL, model, and a verifier that runs anywhere. "
+            "That you took it is put on record."
+        )
+        clear = False
+        if access.may(actor, "personal_data.read"):
+            clear = st.checkbox("with personal data in clear", key=f"clear pack {score.id} {score.as_of}")
+        st.download_button(
+            "Download", made(clear), f"{name}.zip", "application/zip", key=f"pack {clear} {name}", on_click="ignore"
+        )
+
+
+# ── the proof ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _not_for(actor: Actor) -> None:
+    roles = ", ".join(r.replace("_", " ") for r in access.RULES["trace.read"].roles if r in access.PERSONAL_ROLES)
+    told = f"Contributions, source rows and the proof are for {roles}; {actor.name} holds none of these roles."
+    st.html(markup.block(markup.alarm("none", "not for your roles", told)))
+
+
+def _here(score: Score, subject: str, **changes: str | None) -> dict[str, str]:
+    """This subject's address with other parts open; None closes one."""
+    kept = {k: v for k in PARTS if (v := st.query_params.get(k))}
+    parts = {**kept, **changes}
+    return session.address(**{subject: str(score.id), **parts})
+
+
+def _offer(score: Score, subject: str) -> None:
+    with st.container(key="prove", horizontal=True, vertical_alignment="center", gap="small"):
+        if st.button("Prove it", key=f"prove {score.id} {score.as_of}"):
+            st.query_params.from_dict(_here(score, subject, prove="1"))
+            st.rerun()
+        told = (
+            "Computes every feature and the score again from the source rows, by the SQL and the model of that night."
+        )
+        st.html(markup.block(markup.quiet(told)), width="content")
+
+
+def _proved(reader: Reader, subject: str, score: Score, actor: Actor) -> Trace:
+    """The trace, with its verdict shown; personal data is masked unless this session was shown it just now."""
+    home, place = reader.home, st.empty()
+    with place.status("Proving: the rows behind every feature, the archived SQL over them alone, the model again …"):
+        found = explanations.traced(home, subject, score, actor)
+    notes = "".join(f"<p>{markup.status('watch', n)}</p>" for n in found.notes)
+    place.html(markup.block(explain_facts.verdict(found.proof), Html(notes)))
+    names = explanations.personal(home, subject, score, found)
+    if not names:
+        return found
+    return found if _clear(reader, subject, score, actor, found, names) else masked(found)
+
+
+def _clear(reader: Reader, subject: str, score: Score, actor: Actor, found: Trace, names: tuple[str, ...]) -> bool:
+    """Whether personal data is shown in clear: only here, only to who asked for it in this session, and on record."""
+    opened, this = st.session_state.get(_CLEAR), (actor.name, subject, score.id, score.as_of)
+    if not access.may(actor, "personal_data.read"):
+        return False
+    with st.container(key="personal", horizontal=True, vertical_alignment="center", gap="small"):
+        if opened == this:
+            if st.button("Hide personal data", key="hide personal"):
+                del st.session_state[_CLEAR]
+                st.rerun()
+            st.html(markup.block(markup.quiet(f"In clear: {', '.join(names)}. That is on record.")), width="content")
+            return True
+        if st.button("Show personal data", key="show personal"):
+            record_read(reader.home.engine, actor, found, names)
+            st.session_state[_CLEAR] = this
+            st.rerun()
+        told = f"Masked: {', '.join(names)}. Showing it is put on record."
+        st.html(markup.block(markup.quiet(told)), width="content")
+    return False
+
+
+# ── contributions ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _why(reader: Reader, subject: str, score: Score, source: Explained | Trace, chosen: str | None) -> None:
+    """The waterfall beside its table; each feature's name opens its rows."""
+    features: Sequence[explain_facts.Explanatory] = source.features
+    bars = charts_explain.steps([(f.name, f.contribution or 0.0) for f in features])
+    read = sum(f.contribution is not None for f in features)
+    note = (
+        f"log-odds: the base rate and {formats.count(read)} contributions add up to {formats.signed(score.log_odds, 4)}"
+    )
+    with st.container(key="pair-why"):
+        left, right = st.columns([5, 7], gap="medium")
+    with left:
+        st.html(markup.block(markup.heading("Why this score", note)))
+        st.plotly_chart(
+            charts_explain.waterfall(source.base, bars, score.log_odds),
+            key="waterfall", alt=charts_explain.waterfall_words(source.base, bars, score.log_odds), config=_STILL,
+        )  # fmt: skip
+    with right:
+        strongest = features[: charts_explain.STRONGEST]
+        _features(reader, subject, score, strongest, chosen, "strongest", "Strongest features")
+
+
+def _features(
+    reader: Reader,
+    subject: str,
+    score: Score,
+    shown: Sequence[explain_facts.Explanatory],
+    chosen: str | None,
+    key: str,
+    title: str,
+) -> None:
+    head = markup.heading(title, "a name opens its path and its very rows")
+    table = explain_facts.feature_table(shown, chosen, title, reader.home.portfolio.currency)
+    links = [(f.name, _here(score, subject, feature=f.name)) for f in shown]
+    shell.linked_table(key, head, table, shell.SCORES, links)
+
+
+# ── one feature ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _feature(reader: Reader, subject: str, score: Score, feature: TracedFeature) -> None:
+    """Where one feature came from: what it means, its path through the tables, its very rows."""
+    node = f"features.{subject}_features.{feature.name}"
+    with st.container(key="chosen"):
+        with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+            st.html(markup.block(Html(f"<h2>Where {markup.html(feature.name)} came from</h2>")), width="stretch")
+            st.page_link(shell.LINEAGE, label="its lineage ▸", query_params=session.address(column=node), icon="")
+        st.html(markup.block(explain_facts.feature_facts(feature, reader.home.portfolio.currency)))
+        feeding = _path(reader, subject, score, node)
+        for source in feature.sources:
+            _rows(reader, source, feeding.get(source.table, ()))
+        if not feature.sources:
+            st.html(markup.block(markup.alarm("none", "no source row is behind it", "Its value follows without any.")))
+
+
+def _path(reader: Reader, subject: str, score: Score, node: str) -> dict[str, tuple[str, ...]]:
+    """Draw the path; returns raw table → the columns of it that feed the feature."""
+    try:
+        graph = explanations.graph(reader.home, score.run_id)
+        drawing = column_paths.behind(graph, node, [f"scores.{subject}_scores.log_odds"])
+        reached = graph.upstream(node)
+    except NotFound as error:
+        shell.sentence(error, "the path cannot be drawn")
+        return {}
+    st.plotly_chart(
+        charts_lineage.graph(drawing.boxes, drawing.lines, letters=24), key=f"path {node}",
+        alt=charts_lineage.graph_words(drawing.boxes, drawing.lines), config=_STILL,
+    )  # fmt: skip
+    st.html(markup.block(Html("<p class='legend quiet'>left to right; solid: a value flows, dashed: it decides</p>")))
+    feeding: dict[str, list[str]] = {}
+    for r in reached:
+        if r.table.startswith("raw."):
+            feeding.setdefault(r.table.removeprefix("raw."), []).append(r.column)
+    return {table: tuple(columns) for table, columns in feeding.items()}
+
+
+def _rows(reader: Reader, source: Source, feeding: Sequence[str]) -> None:
+    count = len(source.rowids)
+    note = f"{formats.plural(count, 'row')} fed it"
+    if count > explain_facts.ROWS_SHOWN:
+        note += f"; the first {explain_facts.ROWS_SHOWN} are shown, the evidence pack has all"
+    currency = reader.home.portfolio.currency
+    head = markup.heading(f"raw.{source.table}", note)
+    shown, caption = explain_facts.newest_first(source)[: explain_facts.ROWS_SHOWN], f"Rows of raw.{source.table}"
+    st.html(markup.block(head, explain_facts.row_table(source.table, shown, currency, caption, feeding)))
+    with st.expander("Every column of these rows"):
+        every = explain_facts.row_table(source.table, shown, currency, f"{caption} with every column")
+        st.html(markup.block(every))
+
+
+# ── why it moved ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _moved(reader: Reader, subject: str, scores: Sequence[Score], actor: Actor) -> None:
+    """The change since another night, in parts that add up and then by feature."""
+    score, others = scores[-1], scores[-2::-1]
+    asked = st.query_params.get(SINCE)
+    nights = [s.as_of for s in others]
+    chosen = next((d for d in nights if d.isoformat() == asked), None)
+    key = f"since@{asked}"
+
+    def choose() -> None:
+        day: date | None = st.session_state[key]
+        query = {**st.query_params.to_dict(), SINCE: day.isoformat() if day else ""}
+        st.query_params.from_dict({k: v for k, v in query.items() if v})
+
+    with st.container(key="since", horizontal=True, vertical_alignment="center", gap="medium"):
+        st.html(markup.block(Html("<h2>Why did it move since</h2>")), width="content")
+        st.selectbox(
+            "Since the night of", nights, index=nights.index(chosen) if chosen else None, key=key, on_change=choose,
+            format_func=formats.day, placeholder="choose a night", label_visibility="collapsed", width=190,
+        )  # fmt: skip
+    if asked and chosen is None:
+        raise NotFound(
+            f"this {subject} has no published score of {asked!r} before {formats.day(score.as_of)}",
+            f"choose one of its nights: {', '.join(str(d) for d in nights[:5])}{' …' if len(nights) > 5 else ''}",
+        )
+    if chosen is None:
+        return
+    place = st.empty()
+    with place.status("Computing the score step by step: time, rows, definition, model …"):
+        found = explanations.moved(reader.home, subject, str(score.id), chosen, score.as_of, actor)
+    personal = personal_features(found.first) | personal_features(found.second)
+    notes = "".join(f"<p>{markup.status('watch', n)}</p>" for n in found.notes)
+    place.html(markup.block(explain_facts.parts_table(found), markup.GAP, Html(notes)))
+    if not found.by_feature:
+        st.html(markup.block(markup.quiet("No feature's contribution is another: the score did not move.")))
+        return
+    st.html(markup.block(explain_facts.moved_table(found, charts_explain.STRONGEST, personal)))
+    changed = [(part.name, table, rows) for part in found.parts for table, rows in part.rows.items()]
+    if changed:
+        with st.expander("The rows that came, went or were restated"):
+            for name, table, rows in changed:
+                told = [masked_row(table, row, frozenset(row)) for row in rows]
+                head = markup.heading(f"{name}: raw.{table}", formats.plural(len(told), "row"))
+                caption = f"Rows of raw.{table} that make the part {name}"
+                currency = reader.home.portfolio.currency
+                st.html(markup.block(head, explain_facts.row_table(table, told, currency, caption)))

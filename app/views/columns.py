@@ -1,0 +1,289 @@
+"""Lineage: what does this column depend on, and who depends on it?
+
+The URL says what is open: ``column=schema.table.column``, ``up`` and ``down`` hops, ``q`` a search, ``with`` another
+night to compare with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date
+from urllib.parse import urlencode
+
+import streamlit as st
+
+from app import charts_lineage, column_paths, data, explanations, formats, lineage_facts, markup, session, shell
+from app.column_paths import Drawing
+from app.markup import Html
+from app.session import Reader
+from lineage.columns import ROWS, ColumnGraph
+from lineage.documentation import UNDOCUMENTED
+from pipeline import archive, ledger
+from pipeline.errors import NotFound
+from pipeline.governance import access
+
+COLUMN, SEARCH, WITH, UP, DOWN = "column", "q", "with", "up", "down"
+MOST_HOPS = 5
+_LISTED = 60
+_STILL = {"displayModeBar": False}
+
+
+def page() -> None:
+    access.require(session.actor(), "run.read")
+    reader = session.reader(session.open_home())
+    if reader is None:
+        shell.nothing_published(session.open_home())
+        return
+    graph = explanations.graph(reader.home, reader.publication.run_id)
+    with st.container(horizontal=True, vertical_alignment="center", gap="large"):
+        st.html(markup.block(Html(f"<h1>Lineage of {formats.day(reader.as_of)}</h1>")), width="content")
+        asked = _search_box(graph)
+    if node := st.query_params.get(COLUMN):
+        _column(reader, graph, node)
+    elif asked:
+        _found(graph, asked)
+    else:
+        _start(reader, graph)
+    _compare(reader, graph)
+
+
+# ── search ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _search_box(graph: ColumnGraph) -> str:
+    """What was asked for; words that name one column open it at once."""
+    asked = st.query_params.get(SEARCH, "")
+    key = f"search@{asked}@{st.query_params.get(COLUMN)}"
+
+    def ask() -> None:
+        words = st.session_state[key].strip()
+        found = graph.search(words, 2)
+        opened = words if words in graph.columns else found[0] if len(found) == 1 else ""
+        _go({**session.address(), **({COLUMN: opened} if opened else {SEARCH: words})})
+
+    st.text_input(
+        "Find a column", value=asked, key=key, on_change=ask, type="search", width=560, label_visibility="collapsed",
+        placeholder="words of a column's name: utilization 3m, raw loan_servicing balance",
+    )  # fmt: skip
+    return asked
+
+
+def _found(graph: ColumnGraph, asked: str) -> None:
+    found = graph.search(asked, _LISTED + 1)
+    if not found:
+        raise NotFound(f"no column of this night has the words {asked!r} in its name", "search with fewer words")
+    more = (
+        f"the first {_LISTED}; more words find fewer" if len(found) > _LISTED else formats.plural(len(found), "column")
+    )
+    _listed("found", f"Columns named {asked}", more, found[:_LISTED], graph)
+
+
+def _start(reader: Reader, graph: ColumnGraph) -> None:
+    """Where to begin: what the night's models lean on most."""
+    weights = _importance(reader)
+    ranked = sorted(
+        ((share, f"{table}.{name}") for table, shares in weights.items() for name, share in shares.items()),
+        key=lambda pair: (-pair[0], pair[1]),
+    )
+    nodes = [n for _, n in ranked if n in graph.columns][:20]
+    note = f"{formats.count(len(graph.columns))} columns of {formats.plural(len(graph.tables), 'table')} were recorded"
+    st.html(markup.block(Html(f"<p>{note}. Search one above, or begin with what the models lean on most.</p>")))
+    if nodes:
+        _listed("start", "Most important features", "by their share of their model's gain", nodes, graph)
+
+
+def _listed(key: str, title: str, note: str, nodes: tuple[str, ...] | list[str], graph: ColumnGraph) -> None:
+    columns = [markup.Column("column"), markup.Column("type"), markup.Column("made by", "fill")]
+    facts = [graph.columns.nodes[n] for n in nodes]
+    rows = [[n, f["type"] or formats.MISSING, f["model"] or "landed"] for n, f in zip(nodes, facts, strict=True)]
+    links = [(n, session.address(column=n)) for n in nodes]
+    table = markup.table(columns, rows, title, fit=True)
+    shell.linked_table(key, markup.heading(title, note), table, shell.LINEAGE, links)
+
+
+# ── one column ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _column(reader: Reader, graph: ColumnGraph, node: str) -> None:
+    if node not in graph.columns:
+        raise NotFound(f"no column {node!r} is in the lineage of {formats.day(reader.as_of)}", "search for it above")
+    up, down = _hops(UP), _hops(DOWN)
+    drawing = column_paths.around(graph, node, up, down)
+    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+        legend = "left to right; solid: its value flows, dashed: it decides (filter, join, order); a box opens it"
+        st.html(markup.block(markup.heading(node, legend)), width="stretch")
+        with st.popover("Permalink", type="tertiary"):
+            query = urlencode({session.AS_OF: reader.as_of.isoformat(), COLUMN: node, UP: up, DOWN: down})
+            st.code(f"{(st.context.url or '').partition('?')[0]}?{query}", language=None)
+    _graph(graph, drawing, node, up, down)
+    with st.container(key="pair-column"):
+        left, right = st.columns([7, 6], gap="medium")
+    with left:
+        _panel(reader, graph, node)
+    with right:
+        _impact(reader, graph, node)
+    _neighbours(graph, node)
+
+
+def _graph(graph: ColumnGraph, drawing: Drawing, node: str, up: int, down: int) -> None:
+    key = f"graph {node} {up} {down}"
+
+    def follow() -> None:
+        points = st.session_state[key].selection.points
+        if points and (target := points[0].get("customdata")):
+            opened = target[0] if isinstance(target, list) else target
+            _go(session.address(column=opened))
+
+    st.plotly_chart(
+        charts_lineage.graph(drawing.boxes, drawing.lines), key=key, config=_STILL, on_select=follow,
+        selection_mode="points", alt=charts_lineage.graph_words(drawing.boxes, drawing.lines),
+    )  # fmt: skip
+    with st.container(key="actions-hops", horizontal=True, vertical_alignment="center", gap="medium"):
+        for forward, hops, part, side in ((False, up, UP, "upstream"), (True, down, DOWN, "downstream")):
+            if hops < MOST_HOPS and column_paths.further(graph, drawing, forward):
+                query = _with(node, up, down, part, hops + 1)
+                st.page_link(shell.LINEAGE, label=f"one hop more {side}", query_params=query, icon="")
+            if hops > 1:
+                query = _with(node, up, down, part, hops - 1)
+                st.page_link(shell.LINEAGE, label=f"one hop less {side}", query_params=query, icon="")
+        if drawing.left_out:
+            told = "; ".join(
+                f"{n} more {abs(hop)} {'hop' if abs(hop) == 1 else 'hops'} {'downstream' if hop > 0 else 'upstream'}"
+                for hop, n in sorted(drawing.left_out.items())
+            )
+            st.html(markup.block(markup.quiet(f"Not drawn: {told}; the tables below name them.")), width="content")
+
+
+def _with(node: str, up: int, down: int, part: str, hops: int) -> dict[str, str]:
+    return session.address(**{COLUMN: node, UP: str(up), DOWN: str(down), part: str(hops)})
+
+
+def _panel(reader: Reader, graph: ColumnGraph, node: str) -> None:
+    """Definition, owner, rows, tests and SQL of the chosen column."""
+    home, run_id = reader.home, reader.publication.run_id
+    table, _, column = node.rpartition(".")
+    known = graph.tables.get(table)
+    doc = explanations.documented(home, run_id).get(table, UNDOCUMENTED)
+    sql_type = str(graph.columns.nodes[node]["type"])
+    rows = None if doc.view else data.rows_of_night(reader, table)
+    model = known.model if known else None
+    facts = lineage_facts.column_facts(node, sql_type, model, doc, rows, home.portfolio.currency)
+    st.html(markup.block(markup.heading("What it is", doc.description), facts))
+    tests = [
+        r for r in ledger.dbt_results(home.engine, run_id)
+        if r.resource_type == "test" and r.column == column and r.model == table.rpartition(".")[2]
+    ]  # fmt: skip
+    passed = sum(r.status == "pass" for r in tests)
+    head = markup.heading("Tests of that night", f"{passed} of {len(tests)} passed" if tests else "none on this column")
+    st.html(markup.block(head, lineage_facts.test_table(tests) if tests else ""))
+    lost = [u for name, u in graph.untraceable if name == table and u.output in (column, ROWS)]
+    for u in lost:
+        st.html(markup.block(markup.alarm("watch", "not traceable", f"{u.expression}: {u.reason}")))
+    if known and known.sql_sha256:
+        with st.expander(f"SQL of {table}, as it ran"):
+            st.html(markup.block(markup.digest(known.sql_sha256)))
+            st.code(archive.read_text(home.settings, known.sql_sha256), language="sql")
+
+
+def _impact(reader: Reader, graph: ColumnGraph, node: str) -> None:
+    """What a change of this column reaches: features with their importance, models, marts."""
+    impact = graph.downstream(node)
+    weights = _importance(reader)
+    features = sorted(
+        lineage_facts.features_in(impact), key=lambda r: (-(lineage_facts.weight(r, weights) or 0.0), r.node)
+    )
+    counts = f"{formats.plural(len(impact.columns), 'column')}, {formats.plural(len(features), 'feature')}"
+    head = markup.heading("Impact", counts if impact.columns else "nothing reads it")
+    if not impact.columns:
+        st.html(markup.block(head))
+        return
+    lines = [f"<p><b>Models</b> {markup.html(', '.join(impact.models))}</p>"] if impact.models else []
+    lines += [f"<p><b>Marts</b> {markup.html(', '.join(impact.marts))}</p>"] if impact.marts else []
+    st.html(markup.block(head, Html("".join(lines))))
+    if features:
+        links = [(r.column, session.address(column=r.node)) for r in features]
+        title = "Features downstream"
+        first, rest = features[:10], features[10:]
+        head = markup.heading(title, "importance: share of the gain of the model that scored")
+        shell.linked_table("impact", head, lineage_facts.impact_table(first, weights), shell.LINEAGE, links[:10])
+        if rest:
+            with st.expander(f"{formats.plural(len(rest), 'more feature')}"):
+                table = lineage_facts.impact_table(rest, weights)
+                shell.linked_table("impact-more", Html(""), table, shell.LINEAGE, links[10:])
+
+
+def _neighbours(graph: ColumnGraph, node: str) -> None:
+    """The graph as tables: everything next to the column, with the kind of each edge."""
+    for title, found in (
+        ("Directly upstream", [r for r in graph.upstream(node) if r.distance == 1]),
+        ("Directly downstream", [r for r in graph.downstream(node).columns if r.distance == 1]),
+    ):
+        if found:
+            with st.expander(f"{title}: {formats.plural(len(found), 'column')}"):
+                links = [(r.node, session.address(column=r.node)) for r in found]
+                table = lineage_facts.neighbour_table(found, title)
+                shell.linked_table(title.split()[-1], markup.heading(title), table, shell.LINEAGE, links)
+
+
+def _importance(reader: Reader) -> Mapping[str, Mapping[str, float]]:
+    """Feature table → feature → its share of the gain of the model that scored that night."""
+    found: dict[str, Mapping[str, float]] = {}
+    for model in reader.publication.models:
+        try:
+            found[f"features.{model.subject}_features"] = explanations.importances(reader.home, model)
+        except NotFound:
+            continue  # the graph's notes say whose bytes are gone; their importance is then a dash
+    return found
+
+
+# ── two nights ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _compare(reader: Reader, graph: ColumnGraph) -> None:
+    """What is another in this run's lineage than in another night's."""
+    asked = st.query_params.get(WITH)
+    nights = [d for d in reader.home.dates if d != reader.as_of]
+    if not nights:
+        return
+    chosen = next((d for d in nights if d.isoformat() == asked), None)
+    key = f"with@{asked}"
+
+    def choose() -> None:
+        day: date | None = st.session_state[key]
+        _go({**st.query_params.to_dict(), WITH: day.isoformat() if day else ""})
+
+    with st.container(key="compare", horizontal=True, vertical_alignment="center", gap="medium"):
+        st.html(markup.block(Html("<h2>What changed since the run of</h2>")), width="content")
+        st.selectbox(
+            "Compare with the night of", nights, index=nights.index(chosen) if chosen else None, key=key,
+            on_change=choose, format_func=formats.day, placeholder="choose a night", label_visibility="collapsed",
+            width=190,
+        )  # fmt: skip
+    if asked and chosen is None:
+        raise NotFound(f"no other night is published for {asked!r}", "choose one of the list")
+    if chosen is None:
+        return
+    other = ledger.publication_for(reader.home.engine, chosen)
+    assert other is not None
+    then = explanations.graph(reader.home, other.run_id)
+    difference = explanations.difference(reader.home, reader.publication.run_id, other.run_id)
+    told = f"{lineage_facts.counted(difference)}; SQL that differs in the night's date alone is the same"
+    st.html(markup.block(Html(f"<p>{markup.html(told)}</p>")))
+    if difference.models_changed:
+        st.html(markup.block(lineage_facts.difference_table(graph, then, difference)))
+    if not difference.empty:
+        st.html(markup.block(lineage_facts.edge_changes(difference, _LISTED)))
+
+
+def _hops(part: str) -> int:
+    value = st.query_params.get(part, "1")
+    return min(max(int(value), 1), MOST_HOPS) if value.isascii() and value.isdigit() and len(value) < 3 else 1
+
+
+def _go(query: dict[str, str]) -> None:
+    """One step in the browser's history, whatever changes."""
+    st.query_params.from_dict({k: v for k, v in query.items() if v})
+
+
+if __name__ == "__main__":
+    page()

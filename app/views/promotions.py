@@ -1,0 +1,193 @@
+"""Promotions: may this model score customers? The inbox, then one promotion with all that its decision rests on."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import streamlit as st
+
+from app import (
+    comparison_charts,
+    comparison_facts,
+    desk,
+    inbox,
+    markup,
+    promotion_facts,
+    promotion_forms,
+    review_forms,
+    session,
+    shell,
+)
+from app.comparison_view import movers
+from app.markup import Html
+from app.promotion_reads import Evidence, evidence
+from app.session import Home
+from pipeline.governance import access
+from pipeline.governance import promotion_rules as rules
+from pipeline.governance.access import Actor
+from pipeline.governance.approvals import Approvals
+from pipeline.governance.promotion_state import Book, Promotion
+
+_STILL = {"displayModeBar": False}
+
+
+def page() -> None:
+    actor = session.actor()
+    access.require(actor, "promotion.read")
+    home = session.open_home()
+    at = desk.approvals(home)
+    desk.say()
+    if asked := st.query_params.get("promotion"):
+        _promotion(home, at, actor, at.promotion(at.named(asked)))
+    else:
+        _inbox(home, at, actor)
+
+
+# ── the inbox ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _inbox(home: Home, at: Approvals, actor: Actor) -> None:
+    """What waits for whoever looks, then every promotion by its state."""
+    book, now, gone = at.book(), datetime.now(UTC), at.disabled()
+    st.html(markup.block(Html("<h1>Promotions</h1>")))
+    if not book.promotions:
+        following = 'Next: train a version, then `scoretrace promotions request MODEL VERSION --reason "…"`.'
+        told = "Nobody has asked yet that a version may score."
+        st.html(markup.block(markup.alarm("none", "no promotion was requested", told, following)))
+        return
+    for model, (who, why) in book.frozen.items():
+        title = f"changes of {'all models' if model == '*' else model} are frozen by {who}"
+        st.html(markup.block(markup.alarm("watch", title, why)))
+    waiting = inbox.waiting_for(book, actor, now, gone)
+    today = now.astimezone(home.zone).date()
+    head = markup.heading("Waits for you", f"as {', '.join(sorted(actor.roles)) or 'nobody in particular'}")
+    if waiting:
+        table = promotion_facts.waiting_table(waiting, home.zone, today)
+        _linked("waiting", head, table, [w.promotion for w in waiting])
+    else:
+        st.html(markup.block(head, markup.quiet("Nothing waits for you.")))
+    for state, title in promotion_facts.STATES.items():
+        found = [p for p in reversed(tuple(book.promotions.values())) if rules.status(p, now, gone) == state]
+        if found:
+            table = promotion_facts.promotion_table(book, found, home.zone, now, gone, title)
+            _linked(state, markup.heading(title, str(len(found))), table, found)
+
+
+def _linked(key: str, head: Html, table: Html, found: list[Promotion]) -> None:
+    links = [(p.id, session.address(promotion=p.id)) for p in found]
+    shell.linked_table(key, head, table, shell.PROMOTIONS, links)
+
+
+# ── one promotion ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _promotion(home: Home, at: Approvals, actor: Actor, p: Promotion) -> None:
+    """The evidence on the left, the decision on the right."""
+    book, now, gone = at.book(), datetime.now(UTC), at.disabled()
+    e = evidence(at, p)
+    _title(home, book, p, now, gone)
+    for fault in e.faults:
+        st.html(markup.block(markup.alarm("stop", "the records are not whole", fault)))
+    st.html(markup.block(promotion_facts.figures(p, e, home.zone, now, gone), markup.GAP))
+    with st.container(key="pair"):
+        left, right = st.columns([13, 9], gap="medium")
+        with left:
+            _evidence(home, p, e)
+        with right:
+            _decision(home, at, actor, p, e, now, gone)
+    _comparison(home, actor, e)
+    _review(home, at, actor, p, now)
+
+
+def _title(home: Home, book: Book, p: Promotion, now: datetime, gone: frozenset[str]) -> None:
+    replaced = f" replaces {p.replaces}" if p.replaces else ""
+    answer = promotion_facts.standing(book, p, now, gone)
+    title = Html(f"<h1>{markup.html(promotion_facts.named(p))}{replaced} <span class='answer'>{answer}</span></h1>")
+    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+        st.html(markup.block(title), width="content")
+        with st.container(key="actions", horizontal=True, vertical_alignment="center", gap="small", width="content"):
+            st.page_link(shell.PROMOTIONS, label="‹ all promotions", query_params=session.address(), icon="")
+            query = session.address(model=p.model, version=str(p.version))
+            st.page_link(shell.MODELS, label="the version’s card", query_params=query, icon="")
+
+
+def _evidence(home: Home, p: Promotion, e: Evidence) -> None:
+    passed = sum(bool(c["passed"]) for c in e.checks)
+    st.html(
+        markup.block(
+            markup.heading("Request", p.id),
+            promotion_facts.request(p, home.zone),
+            markup.GAP,
+            markup.heading("Evidence", "each hash of the manifest against the records of this moment"),
+            promotion_facts.evidence_table(e.hashes),
+            markup.GAP,
+            markup.heading("Gates", f"{passed} of {len(e.checks)} passed when it was trained"),
+            promotion_facts.gate_table(e.checks) if e.checks else markup.quiet("No gate is on record."),
+        )
+    )
+
+
+def _decision(
+    home: Home, at: Approvals, actor: Actor, p: Promotion, e: Evidence, now: datetime, gone: frozenset[str]
+) -> None:
+    counted = frozenset(s.signer for s in rules.counted(p, now, gone))
+    lacks = () if p.closed else rules.missing(p, now, gone)
+    shown = promotion_facts.signature_table(p, e, home.zone, counted, lacks)
+    st.html(markup.block(markup.heading("Signatures", f"{len(counted)} of {p.policy.quorum}"), shown))
+    for verb, closing in (("rejected", p.rejected), ("withdrawn", p.withdrawn)):
+        if closing:
+            who, when, why = closing
+            told = markup.join([f"{why} (", markup.at(when, home.zone), ")"], "")
+            st.html(markup.block(markup.alarm("stop" if verb == "rejected" else "none", f"{verb} by {who}", told)))
+    with st.container(key="deciding"):
+        promotion_forms.decide(home, at, actor, p, now, gone)
+
+
+def _comparison(home: Home, actor: Actor, e: Evidence) -> None:
+    c = e.comparison
+    if c is None:
+        none = markup.quiet("The training run made no comparison.")
+        st.html(markup.block(markup.heading("Champion against challenger"), none))
+        return
+    note = f"{c.rows:,} held-out rows, {c.events:,} events".replace(",", "\u202f")
+    head = markup.heading("Champion against challenger", note)
+    st.html(markup.block(head, comparison_facts.sentences(c), markup.GAP))
+    with st.container(key="compared"):
+        left, right = st.columns([13, 9], gap="medium")
+        left.html(markup.block(comparison_facts.measures(c)))
+        if c.migration:
+            with right:
+                st.html(markup.block(markup.heading("Grades", "champion down, challenger across, rows")))
+                words = comparison_charts.migration_words(c.migration)
+                st.plotly_chart(comparison_charts.migration(c.migration), key="migration", alt=words, config=_STILL)
+    if e.kept:
+        movers(home, actor, e.kept, c)
+
+
+def _review(home: Home, at: Approvals, actor: Actor, p: Promotion, now: datetime) -> None:
+    """Findings, questions and challenge, and the forms that add to them."""
+    today = now.astimezone(home.zone).date()
+    open_ = sum(f.open for f in p.findings)
+    with st.container(key="review"):
+        left, right = st.columns([13, 9], gap="medium")
+        with left:
+            found = (
+                promotion_facts.finding_table(p.findings, home.zone, today)
+                if p.findings
+                else markup.quiet("None was raised.")
+            )
+            st.html(markup.block(markup.heading("Findings", f"{open_} open"), found))
+            answered = sum(q.answer is not None for q in p.questions)
+            said = (
+                promotion_facts.dialogue(p, home.zone)
+                if p.questions or p.challenges
+                else markup.quiet("Nobody has asked anything.")
+            )
+            note = f"{len(p.questions)} questions, {answered} answered; {len(p.challenges)} challenges on record"
+            st.html(markup.block(markup.GAP, markup.heading("Effective challenge", note), said))
+        with right, st.container(key="reviewing"):
+            review_forms.review(home, at, actor, p, today)
+
+
+if __name__ == "__main__":
+    page()

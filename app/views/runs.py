@@ -1,0 +1,227 @@
+"""Runs: what ran, how long it took, what it judged and tested; and two runs side by side.
+
+The URL says what is open: ``run=ID`` one run, ``with=ID`` another beside it, ``kind`` and ``page`` of the list.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import urlencode
+
+import streamlit as st
+
+from app import charts_runs, explanations, formats, markup, night_facts, run_facts, session, shell
+from app.markup import Html
+from app.session import Home
+from pipeline import archive, ledger
+from pipeline.errors import NotFound
+from pipeline.governance import access
+from pipeline.ledger import DbtResult, Run
+
+RUN, WITH, KIND, PAGE = "run", "with", "kind", "page"
+PAGE_SIZE = 40
+_FIRST = 12
+_STILL = {"displayModeBar": False}
+
+
+def page() -> None:
+    access.require(session.actor(), "run.read")
+    home = session.open_home()
+    if run_id := st.query_params.get(RUN):
+        _run(home, ledger.run(home.engine, run_id))
+    else:
+        _list(home)
+
+
+# ── the list ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _list(home: Home) -> None:
+    kinds = ledger.run_kinds(home.engine)
+    if not kinds:
+        told = f"{home.portfolio.title} has a home, but nothing has run in it yet."
+        following = "Next: `scoretrace land`, then `scoretrace retrain` and `scoretrace nightly --as-of YYYY-MM-DD`."
+        st.html(markup.block(markup.alarm("none", "no run is on record", told, following)))
+        return
+    asked = st.query_params.get(KIND, "")
+    kind = asked if asked in kinds else ""
+    counts = ledger.count_runs(home.engine, [kind] if kind else [])
+    pages = max(1, -(-counts // PAGE_SIZE))
+    text = st.query_params.get(PAGE, "1")
+    number = min(max(int(text), 1), pages) if text.isascii() and text.isdigit() and len(text) < 9 else 1
+    with st.container(horizontal=True, vertical_alignment="center", gap="large"):
+        st.html(markup.block(Html("<h1>Runs</h1>")), width="content")
+        key = f"kind@{kind}"
+        st.segmented_control(
+            "Kind", ["", *kinds], default=kind, key=key, required=True, label_visibility="collapsed",
+            format_func=lambda k: k or "all",
+            on_change=lambda: _go({**session.address(), KIND: st.session_state[key]}),
+        )  # fmt: skip
+    first = (number - 1) * PAGE_SIZE
+    runs = ledger.runs(home.engine, kinds=[kind] if kind else [], limit=PAGE_SIZE, offset=first)
+    note = f"{formats.count(first + 1)} to {formats.count(first + len(runs))} of {formats.count(counts)}, newest first"
+    published = ledger.publishing_runs(home.engine, [r.run_id for r in runs])
+    table = run_facts.run_table(runs, published, home.zone, "Runs, newest first")
+    links = [(r.run_id, session.address(run=r.run_id)) for r in runs]
+    shell.linked_table("runs", markup.heading("On record", note), table, shell.RUNS, links)
+    if pages > 1:
+        key_page = f"runs@{number}/{pages}"
+        st.pagination(
+            pages, default=number, key=key_page,
+            on_change=lambda: _go({**session.address(), KIND: kind, PAGE: str(st.session_state[key_page])}),
+        )  # fmt: skip
+
+
+# ── one run ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _run(home: Home, run: Run) -> None:
+    published = run.run_id in ledger.publishing_runs(home.engine, [run.run_id])
+    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+        st.html(markup.block(Html(f"<h1>Run {markup.html(run.run_id)}</h1>")), width="content")
+        with st.container(key="actions", horizontal=True, vertical_alignment="center", gap="small", width="content"):
+            st.page_link(shell.RUNS, label="‹ all runs", query_params=session.address(), icon="")
+            if published:
+                night = {session.AS_OF: run.as_of.isoformat()}
+                st.page_link(shell.TONIGHT, label="its night", query_params=night, icon="")
+                st.page_link(shell.LINEAGE, label="its lineage", query_params=night, icon="")
+            with st.popover("Permalink", type="tertiary"):
+                st.code(f"{(st.context.url or '').partition('?')[0]}?{urlencode({RUN: run.run_id})}", language=None)
+    st.html(markup.block(run_facts.figures(run, published, home.zone)))
+    if run.failed:
+        following = f"Next: {run.next_step}." if run.next_step else ""
+        st.html(markup.block(markup.alarm("stop", f"the run {run.status}", run.message, following)))
+    results = ledger.dbt_results(home.engine, run.run_id)
+    _tasks(home, run)
+    _gates(home, run)
+    _tests([r for r in results if r.resource_type == "test"])
+    _models(home, [r for r in results if r.resource_type == "model"])
+    if run.environment:
+        head = markup.heading("Environment", "as it was when the run began")
+        with st.expander("Environment"):
+            st.html(markup.block(head, run_facts.environment_table(run.environment)))
+    _compare(home, run)
+
+
+def _tasks(home: Home, run: Run) -> None:
+    """The tasks on a time line, and every attempt as a table."""
+    attempts = ledger.task_attempts(home.engine, run.run_id)
+    tasks = len({a.task for a in attempts})
+    note = f"{formats.plural(tasks, 'task')}, {formats.plural(len(attempts), 'attempt')}" if tasks else "none ran"
+    st.html(markup.block(markup.heading("Tasks", note)))
+    if not attempts:
+        return
+    st.plotly_chart(
+        charts_runs.timeline(run.started_at, attempts), key="timeline", alt=charts_runs.timeline_words(attempts),
+        config=_STILL,
+    )  # fmt: skip
+    with st.expander("Attempts with rows and snapshots"):
+        st.html(markup.block(run_facts.attempt_table(attempts, home.zone)))
+
+
+def _gates(home: Home, run: Run) -> None:
+    gates = ledger.gate_verdicts(home.engine, run.run_id)
+    if not gates:
+        return
+    passed = sum(g.verdict == "pass" for g in gates)
+    head = markup.heading("Gates", f"{passed} of {len(gates)} passed, worst first")
+    st.html(markup.block(head, night_facts.gate_table(gates[:_FIRST], "Gate verdicts, worst first")))
+    if more := gates[_FIRST:]:
+        with st.expander(f"{len(more)} more gate figures"):
+            st.html(markup.block(night_facts.gate_table(more, "The other gate verdicts")))
+
+
+def _tests(tests: list[DbtResult]) -> None:
+    """Those that failed first; the rest folded."""
+    if not tests:
+        return
+    ordered = run_facts.worst_first(tests)
+    bad = [t for t in ordered if t.status not in ("pass", "success")]
+    passed = len(ordered) - len(bad)
+    head = markup.heading(
+        "Data tests", f"{formats.count(passed)} of {formats.count(len(ordered))} passed, failed first"
+    )
+    shown = night_facts.test_table(bad) if bad else markup.quiet("No test failed or warned.")
+    st.html(markup.block(head, shown))
+    with st.expander(f"{formats.count(passed)} that passed, slowest first"):
+        st.html(markup.block(night_facts.test_table(ordered[len(bad) :], "Data tests that passed")))
+
+
+def _models(home: Home, models: list[DbtResult]) -> None:
+    """The models a run built; the SQL of one on demand, as it ran."""
+    if not models:
+        return
+    with st.expander(f"{formats.plural(len(models), 'dbt model')}, with their SQL"):
+        st.html(markup.block(run_facts.model_table(models)))
+        by_name = {m.model: m.definition_sha256 for m in models if m.definition_sha256}
+        chosen = st.selectbox(
+            "SQL of", sorted(by_name), index=None, placeholder="choose a model to read its SQL", key="sql of", width=380
+        )
+        if chosen and (sha256 := by_name[chosen]):
+            try:
+                st.code(archive.read_text(home.settings, sha256), language="sql")
+            except NotFound as error:
+                shell.sentence(error, "the SQL cannot be read")
+
+
+# ── two runs ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _compare(home: Home, run: Run) -> None:
+    """This run beside another one of the same kind: the one before it unless the URL names one."""
+    others = [r for r in ledger.runs(home.engine, kinds=[run.kind], limit=61) if r.run_id != run.run_id]
+    asked = st.query_params.get(WITH)
+    by_id = {r.run_id: r for r in others}
+    if asked and asked not in by_id:
+        by_id[asked] = ledger.run(home.engine, asked)
+    if not by_id:
+        return
+    key = f"with@{asked}"
+
+    def choose() -> None:
+        _go({**st.query_params.to_dict(), WITH: st.session_state[key] or ""})
+
+    with st.container(key="compare", horizontal=True, vertical_alignment="center", gap="medium"):
+        st.html(markup.block(Html("<h2>Compare with</h2>")), width="content")
+        st.selectbox(
+            "Compare with the run", list(by_id), index=list(by_id).index(asked) if asked else None, key=key,
+            on_change=choose, placeholder=f"choose another {run.kind} run", label_visibility="collapsed", width=380,
+            format_func=lambda i: f"{i}, as of {formats.day(by_id[i].as_of)}",
+        )  # fmt: skip
+    if not asked:
+        return
+    then = by_id[asked]
+    sides = (run, then)
+    attempts = [ledger.task_attempts(home.engine, r.run_id) for r in sides]
+    totals = [ledger.dbt_totals(home.engine, r.run_id) for r in sides]
+    gates = [ledger.gate_verdicts(home.engine, r.run_id) for r in sides]
+    sql = [_definitions(home, r) for r in sides]
+    changed = explanations.other_sql(home, sql[0], sql[1])
+    facts = [dict(run_facts.flat(r.environment)) for r in sides]
+    st.html(markup.block(run_facts.compared(run, then, (attempts[0], attempts[1]), (totals[0], totals[1]))))
+    _changes("SQL of dbt models beyond its dates", *({n: f[n] for n in changed if n in f} for f in sql))
+    _changes("Environment", *facts)
+    if gates[0] or gates[1]:
+        with st.expander("Gate figures of both runs"):
+            st.html(markup.block(run_facts.gate_changes(gates[0], gates[1])))
+
+
+def _changes(title: str, now: dict[str, str], then: dict[str, str]) -> None:
+    if now == then:
+        st.html(markup.block(Html(f"<p>{markup.html(title)}: {markup.status('ok', 'the same in both runs')}</p>")))
+        return
+    table = run_facts.fact_changes(now, then, f"{title} that is another")
+    st.html(markup.block(markup.heading(title, "what is another"), table))
+
+
+def _definitions(home: Home, run: Run) -> dict[str, str]:
+    found = ledger.dbt_results(home.engine, run.run_id)
+    return {r.model: r.definition_sha256 for r in found if r.resource_type == "model" and r.definition_sha256}
+
+
+def _go(query: dict[str, str]) -> None:
+    """One step in the browser's history, whatever changes."""
+    st.query_params.from_dict({k: v for k, v in query.items() if v})
+
+
+if __name__ == "__main__":
+    page()

@@ -1,0 +1,214 @@
+"""The pages that explain, over a home that the real pipeline made: two nights, a restated statement, two models."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import parse_qs
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from app.acting import SignedIn
+from app.auditing import record
+from lineage.explained import explained
+from lineage.personal_data import MASK
+from pipeline import archive, ledger
+from pipeline import home as homes
+from pipeline.governance import audit, identity, users
+from pipeline.governance.access import Actor
+from tests.app.conftest import Open, html_of
+from tests.app.test_portal_pages import links_of, rows_of
+from tests.conftest import FIRST, SECOND
+from tests.lineage.conftest import Story
+from tests.signing_off import at_the_home
+
+FEATURE = "utilization_3m_avg"
+NODE = f"features.account_features.{FEATURE}"
+
+
+def number(text: str) -> float:
+    return float(text.replace("−", "-").replace("\u202f", "").rstrip("%"))
+
+
+def account(story: Story) -> str:
+    return str(story.restated)
+
+
+# ── a score, explained ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_contributions_shown_add_up_to_the_score(portal: Open, story: Story) -> None:
+    app = portal(story.settings.home, "scores", account=account(story))
+    portfolio, engine = homes.open_home(story.settings)
+    found = explained(story.settings, engine, portfolio, account(story), SECOND, actor=at_the_home())
+    total = found.base + sum(f.contribution or 0.0 for f in found.features)
+    assert total == pytest.approx(found.log_odds, abs=1e-9)
+    alt = next(c.proto.alt for c in app.get("plotly_chart") if c.proto.alt.startswith("Log-odds from the base rate"))
+    bars = [number(v) for v in re.findall(r"[+−]\d+\.\d\d", alt)]
+    assert bars[0] + sum(bars[2:]) == pytest.approx(bars[1], abs=0.005 * len(bars))
+    strongest = rows_of(app, "Strongest features")
+    assert [row[0] for row in strongest] == [f.name for f in found.features[:12]]
+    assert strongest[0][4] == found.features[0].description, "a definition from the dbt docs"
+    assert len(strongest) + len(rows_of(app, "Other features")) == len(found.recorded.features)
+
+
+def test_prove_it_shows_the_verdict_and_is_an_address(portal: Open, story: Story) -> None:
+    app = portal(story.settings.home, "scores", account=account(story))
+    assert "Proved:" not in html_of(app)
+    app.button(key=f"prove {story.restated} {SECOND}").click().run()
+    assert app.query_params["prove"] == "1"
+    page = html_of(app)
+    assert "✓ Proved:" in page and re.search(r"(\d+) of \1 features and the score computed again from \d+ source", page)
+    assert "equal bit for bit" in page
+
+
+def test_a_feature_opens_its_path_and_its_very_rows(portal: Open, story: Story) -> None:
+    app = portal(story.settings.home, "scores", account=account(story), feature=FEATURE)
+    page = html_of(app)
+    assert f"Where {FEATURE} came from" in page and "✓ these rows give it again" in page
+    rows = rows_of(app, "Rows of raw.loan_servicing")
+    assert len(rows) == 3 and all(row[0] == account(story) for row in rows)
+    assert all(row[-2].endswith(".parquet") and row[-1] for row in rows), "file and record"
+    path = next(c.proto.alt for c in app.get("plotly_chart") if c.proto.alt.startswith("Lineage of"))
+    assert "loan_servicing feeds stg_servicing__statements" in path and "account_scores" in path
+
+
+def test_a_value_without_rows_or_not_a_feature(portal: Open, story: Story) -> None:
+    page = html_of(portal(story.settings.home, "scores", account=account(story), feature="no_such"))
+    assert "✕ not found" in page and "no_such" in page and "Strongest features" not in page
+
+
+def test_why_it_moved_adds_up_twice(portal: Open, story: Story) -> None:
+    app = portal(story.settings.home, "scores", account=account(story), since=FIRST.isoformat())
+    parts = rows_of(app, "Why the score moved, in parts that add up")
+    assert [row[0] for row in parts] == ["model", "definition", "restated", "went", "came", "time", "all"]
+    changes = [number(row[1]) for row in parts]
+    assert changes[0] != 0 and changes[2] != 0, "version 2 scored, and a statement was restated"
+    assert sum(changes[:-1]) == pytest.approx(changes[-1], abs=0.0005)
+    moved = [number(row[3]) for row in rows_of(app, "Why the score moved, by feature")]
+    assert sum(moved[:-1]) == pytest.approx(moved[-1], abs=0.001)
+    assert rows_of(app, "Rows of raw.loan_servicing that make the part restated")
+    bad = html_of(portal(story.settings.home, "scores", account=account(story), since="2025-01-01"))
+    assert "✕ not found" in bad and FIRST.isoformat() in bad
+
+
+def test_personal_data_is_masked_until_somebody_who_may_asks_and_that_is_on_record(
+    portal: Open, own_story: Story
+) -> None:
+    settings, engine = own_story.settings, own_story.engine
+    subject = next(iter(own_story.ids(SECOND, "application", 1)))
+    app = portal(settings.home, "scores", application=str(subject), prove="1")
+    assert "Masked:" in html_of(app) and "stated_income" in html_of(app)
+    everything = dict(row[:2] for t in ("Strongest features", "Other features") for row in rows_of(app, t))
+    hidden = {name for name, value in everything.items() if value == MASK}
+    assert hidden
+    app.button(key="show personal").click().run()
+    everything = dict(row[:2] for t in ("Strongest features", "Other features") for row in rows_of(app, t))
+    assert all(everything[name] != MASK for name in hidden)
+    (read,) = audit.records(engine, action="personal_data.read")
+    assert read.subject == f"application:{subject}" and set(hidden) <= set(json.loads(read.detail)["names"])
+
+
+def as_role(monkeypatch: pytest.MonkeyPatch, story: Story, role: str, page: str, **query: str) -> AppTest:
+    """The page as somebody signed in with one role sees it."""
+    now = datetime.now(UTC)
+    admin = Actor("root", frozenset({"admin"}), "home", now)
+    if not users.exist(story.engine):
+        users.add(
+            story.engine, admin, "kim", [role], identity.hash_password("kim", "correct horse battery"), now, record
+        )
+    monkeypatch.setenv("SCORETRACE_HOME", str(story.settings.home))
+    app = AppTest.from_file(str(Path(__file__).parents[2] / "app" / "main.py"), default_timeout=60)
+    app.session_state["signed in"] = SignedIn(Actor("kim", frozenset({role}), "password", now), now)
+    app.run()
+    app.switch_page(f"views/{page}.py")
+    for key, value in query.items():
+        app.query_params[key] = value
+    return app.run()
+
+
+def test_a_viewer_sees_the_score_and_is_told_who_may_take_it_apart(
+    portal: Open, monkeypatch: pytest.MonkeyPatch, own_story: Story
+) -> None:
+    subject = account(own_story)
+    page = html_of(as_role(monkeypatch, own_story, "viewer", "scores", account=subject))
+    assert f"<h1>Account {subject}</h1>" in page and "not for your roles" in page and "analyst" in page
+    assert "Strongest features" not in page and not audit.records(own_story.engine, action="access.refused")
+    refused = html_of(as_role(monkeypatch, own_story, "viewer", "scores", account=subject, feature=FEATURE))
+    assert "✕ not allowed" in refused and "trace.read needs the role analyst" in refused
+    assert len(audit.records(own_story.engine, action="access.refused")) == 1
+    for name in ("columns", "runs"):
+        assert "not allowed" not in html_of(as_role(monkeypatch, own_story, "viewer", name))
+
+
+# ── Lineage ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_lineage_opens_on_a_column_with_its_neighbours(portal: Open, story: Story) -> None:
+    app = portal(story.settings.home, "columns", column=NODE)
+    page = html_of(app)
+    assert "Mean of balance over limit" in page and "share of the limit" in page and "risk-features" in page
+    assert rows_of(app, "Directly upstream")[0][0] == f"features.feat_utilization.{FEATURE}"
+    assert rows_of(app, "Tests of this column")
+    (chart,) = app.get("plotly_chart")
+    assert chart.proto.alt.startswith(f"Lineage of {FEATURE}")
+    hops = {label: parse_qs(query) for label, query in links_of(app) if label.startswith("one hop")}
+    assert hops["one hop more upstream"]["up"] == ["2"] and "one hop less upstream" not in hops
+    results = ledger.dbt_results(story.engine, story.runs_of(SECOND)[-1])
+    (ran,) = {r.definition_sha256 for r in results if r.resource_type == "model" and r.model == "account_features"}
+    assert ran and archive.read_text(story.settings, ran) in [c.value for c in app.code], "the SQL as it ran"
+
+
+def test_the_impact_of_a_raw_column_names_features_by_importance(portal: Open, story: Story) -> None:
+    app = portal(story.settings.home, "columns", column="raw.loan_servicing.balance")
+    rows = rows_of(app, "Features downstream, most important first")
+    shares = [number(row[2]) for row in rows if row[2] != "–"]
+    assert shares == sorted(shares, reverse=True) and shares[0] > 0
+    assert "marts.regulatory_features" in html_of(app)
+
+
+def test_lineage_is_searched_by_words(portal: Open, story: Story) -> None:
+    app = portal(story.settings.home, "columns", q="utilization 3m_avg account_features")
+    assert rows_of(app, "Columns named utilization 3m_avg account_features")[0][0] == NODE
+    assert "✕ not found" in html_of(portal(story.settings.home, "columns", q="no such words"))
+    start = portal(story.settings.home, "columns")
+    assert rows_of(start, "Most important features")
+
+
+@pytest.mark.parametrize("bad", ["features.account_features.nope", "'; DROP", "<b>x</b>"])
+def test_a_column_that_is_none_is_not_found(portal: Open, story: Story, bad: str) -> None:
+    page = html_of(portal(story.settings.home, "columns", column=bad))
+    assert "✕ not found" in page and "<b>x</b>" not in page
+
+
+def test_the_lineage_of_two_nights_differs_in_what_was_done_and_not_in_the_date(portal: Open, story: Story) -> None:
+    page = html_of(portal(story.settings.home, "columns", column=NODE, **{"with": FIRST.isoformat()}))
+    assert "no difference; SQL that differs in the night" in page or "way changed" in page
+    assert "tables with other SQL" not in page
+    bad = html_of(portal(story.settings.home, "columns", **{"with": "x"}))
+    assert "✕ not found" in bad
+
+
+# ── Runs ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_run_has_its_tasks_gates_tests_models_and_environment(portal: Open, story: Story) -> None:
+    run_id = story.runs_of(SECOND)[-1]
+    app = portal(story.settings.home, "runs", run=run_id)
+    page = html_of(app)
+    assert f"<h1>Run {run_id}</h1>" in page and "✓ succeeded" in page
+    (chart,) = app.get("plotly_chart")
+    assert [
+        w for w in ("land", "gate", "features", "score", "publish") if f"{w} attempt 1 succeeded" in chart.proto.alt
+    ]
+    assert {row[0] for row in rows_of(app, "Models built")} >= {"account_features", "feat_utilization"}
+    assert len(rows_of(app, "Data tests that passed")) > 200
+    assert rows_of(app, "Environment of the run")
+    other = story.runs_of(FIRST)[-1]
+    beside = portal(story.settings.home, "runs", run=run_id, **{"with": other})
+    assert rows_of(beside, "Two runs side by side")[0][1:3] == ["12 Mar 2026", "13 Mar 2026"]
+    assert "SQL of dbt models beyond its dates: <span class='status ok'>" in html_of(beside)
+    assert ledger.run(story.engine, run_id).actor in page

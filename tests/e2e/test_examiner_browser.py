@@ -1,0 +1,70 @@
+"""An examiner on the phone, in a real browser: find the account, open a feature, its rows, prove it, take the pack."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.conftest import SECOND
+from tests.e2e.test_portal_browser import browser, expect_heading, page, pytestmark, served
+from tests.lineage.conftest import Story, own_story, story
+
+__all__ = ["browser", "own_story", "page", "pytestmark", "story"]
+
+
+@pytest.fixture(scope="module")
+def explained(story: Story) -> Iterator[str]:
+    """A served portal over the home with two real nights."""
+    with served(story.settings.home) as address:
+        yield address
+
+
+def test_a_question_is_answered_proved_and_taken_away(page: Page, explained: str, story: Story, tmp_path: Path) -> None:
+    account = str(story.restated)
+    page.goto(f"{explained}/scores")
+    box = page.get_by_label("Find by id")
+    box.fill(account)
+    box.press("Enter")
+    expect_heading(page, f"Account {account}")
+    feature = page.locator("[class*=st-key-openers-strongest] a").first
+    name = feature.inner_text()
+    feature.click()
+    expect(page.get_by_role("heading", name=f"Where {name} came from")).to_be_visible()
+    expect(page).to_have_url(f"{explained}/scores?account={account}&feature={name}")
+    expect(page.get_by_text("Proved:")).to_be_visible()
+    expect(page.get_by_text("equal bit for bit")).to_be_visible()
+    page.get_by_role("button", name="Evidence pack").click()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download", exact=True).click()
+    assert download.value.suggested_filename == f"evidence-account-{account}-{SECOND}.zip"
+    pack = tmp_path / "pack"
+    with zipfile.ZipFile(download.value.path()) as held:
+        held.extractall(pack)
+    done = subprocess.run([sys.executable, "verify.py"], cwd=pack, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_prove_it_is_a_step_that_back_undoes(page: Page, explained: str, story: Story) -> None:
+    page.goto(f"{explained}/scores?account={story.restated}")
+    page.get_by_role("button", name="Prove it").click()
+    expect(page.get_by_text("Proved:")).to_be_visible()
+    expect(page).to_have_url(f"{explained}/scores?account={story.restated}&prove=1")
+    page.go_back()
+    expect(page.get_by_role("button", name="Prove it")).to_be_visible()
+
+
+def test_a_box_of_the_graph_opens_its_column(page: Page, explained: str) -> None:
+    page.goto(f"{explained}/lineage?column=features.account_features.utilization_3m_avg")
+    bars = page.locator("[class*=st-key-graph] .barlayer .point path")
+    expect(bars.first).to_be_visible()
+    bars.nth(0).click(force=True)
+    expect(page).to_have_url(f"{explained}/lineage?column=features.feat_utilization.utilization_3m_avg")
+    expect(page.get_by_role("heading", name="features.feat_utilization.utilization_3m_avg")).to_be_visible()
+    page.go_back()
+    expect(page.get_by_role("heading", name="features.account_features.utilization_3m_avg")).to_be_visible()
