@@ -275,7 +275,7 @@ def waterfall(moved: Moved) -> go.Figure:
         50 + 21 * len(names),
         [trace],
         y_format="",
-        x_axis={"range": [min(ends) - room, max(ends) + room], "tickformat": "+.2f", "fixedrange": True, **grid},
+        x_axis={"range": [min(ends) - room, max(ends) + room], "tickformat": "+.2~g", "fixedrange": True, **grid},
         y_axis={"autorange": "reversed", "showgrid": False, "type": "category", "fixedrange": True},
         hovermode=False,
         margin={"l": min(260, 20 + 6.2 * max(map(len, names))), "r": 40, "t": 6, "b": 26},

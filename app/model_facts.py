@@ -126,7 +126,7 @@ def entry(found: Listed, zone: ZoneInfo, today: date) -> Html:
 
 
 def trigger_table(found: Listed, today: date) -> Html:
-    columns = [Column("trigger"), Column("standing"), Column("when it fires", "wrap"),
+    columns = [Column("trigger"), Column("standing"), Column("when it fires", "wrap fill"),
                Column("response owed", "wrap fill"), Column("by")]  # fmt: skip
     rows: list[list[Cell]] = []
     for t in found.entry.triggers:
