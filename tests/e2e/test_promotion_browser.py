@@ -103,13 +103,13 @@ def test_a_link_to_a_record_opens_it_and_back_returns(
     page = signed_in(browser, "ana", f"{address}/audit?what=promotion.requested")
     page.locator("[class*=st-key-openers] a").first.click()
     expect(page.locator("h1")).to_contain_text("Record")
-    page.get_by_role("link", name="the promotion").click()
-    expect(page).to_have_url(f"{address}/promotions?promotion={id_}")
-    page.go_back()
-    expect(page.locator("h1")).to_contain_text("Record")
     page.go_back()
     expect_heading(page, "Audit log")
     expect(page).to_have_url(f"{address}/audit?what=promotion.requested")
+    page.go_forward()
+    expect(page.locator("h1")).to_contain_text("Record")
+    page.get_by_role("link", name="the promotion").click()
+    expect(page).to_have_url(f"{address}/promotions?promotion={id_}")
 
 
 def test_the_pages_lie_in_one_width(
