@@ -192,7 +192,7 @@ def test_every_run_starts_and_ends_once(told: list[dict[str, Any]]) -> None:
     jobs = [e["job"]["name"] for e in told if e["eventType"] == "START"]
     assert jobs[0] == "nightly"
     tasks = [job for job in jobs if job.count(".") == 1]
-    assert tasks == ["nightly.land", "nightly.gate", "nightly.features", "nightly.score", "nightly.publish"]
+    assert tasks == [f"nightly.{t}" for t in ("land", "gate", "features", "score", "publish", "monitor")]
     assert told[0]["run"]["runId"] == told[-1]["run"]["runId"], "the run opens and closes its file"
 
 
