@@ -21,6 +21,7 @@ from app.cli_promotions import promotions
 from app.cli_users import users
 from app.console import Day, JsonFlag, actor, out, plain, print_json, print_table, progress, say_error
 from app.hooks import after_command
+from app.sign_in import As, PasswordFile, signed_in
 from pipeline.config import Settings, prepare_process
 from pipeline.errors import ConfigError, ScoretraceError
 
@@ -212,18 +213,23 @@ def scores(
 def retrain(
     model: Annotated[str, typer.Option(help="Name of the model, as in portfolio.yml.")],
     as_of: Day,
+    sign_in_as: As = None,
+    password_file: PasswordFile = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Train a candidate with what was known at the date; register it if it passes its gate."""
+    """Train a candidate with what was known at the date; register it if it passes. Its trainer never signs it."""
     from lineage.events import EventListener
+    from pipeline.governance import users as known_users
     from pipeline.home import open_home
     from pipeline.retrain import run_retrain
 
     settings = Settings.load()
     portfolio, engine = open_home(settings)
+    # Who trains is whom the rules keep from signing: where there are users, it is one of them.
+    who = signed_in(settings, engine, sign_in_as, password_file) if sign_in_as or known_users.exist(engine) else actor()
     with EventListener(settings, engine, progress) as listener:
         outcome = run_retrain(
-            settings, portfolio, engine, portfolio.model(model), as_of.date(), actor=actor(), progress=progress,
+            settings, portfolio, engine, portfolio.model(model), as_of.date(), actor=who, progress=progress,
             listeners=[listener],
         )  # fmt: skip
     if as_json:

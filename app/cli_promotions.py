@@ -267,6 +267,10 @@ def _print(desk: Approvals, p: Promotion) -> None:
         out.print(plain(f"approved elsewhere as {p.external_reference}, recorded by {p.external_by}"))
     for line in _compared(desk, p):
         out.print(plain(line))
+    limits = [f"ends {p.conditions.ends}"] if p.conditions.ends else []
+    limits += [f"at most {p.conditions.max_subjects:,} subjects"] if p.conditions.max_subjects is not None else []
+    if limits:
+        out.print(plain(f"▲ conditional: {', '.join(limits)}"))
     for s in p.signatures:
         out.print(plain(f"✓ {s.signer}, {s.at:%Y-%m-%d %H:%M} UTC: “{s.meaning}” {s.reason}"))
     for f in p.findings:

@@ -15,15 +15,17 @@ from typing import Any
 
 from sqlalchemy import Engine
 
+from pipeline import ledger
 from pipeline.config import Settings
-from pipeline.errors import AccessDenied, ModelRefused, NotFound, PromotionRefused
+from pipeline.errors import ModelRefused, NotFound, PromotionRefused, ScoretraceError
 from pipeline.governance import audit, canonical_json, dsse, keys, users
 from pipeline.governance import promotion_rules as rules
-from pipeline.governance.access import Actor, require
+from pipeline.governance.access import RULES, Actor, require
 from pipeline.governance.manifest import manifest_of, sha256, training_of
 from pipeline.governance.promotion_log import book_of
 from pipeline.governance.promotion_state import Book, Promotion
 from pipeline.governance.signatures import SIGNATURE_TYPE, genuine
+from pipeline.governance.texts import shown
 from pipeline.portfolio import Portfolio
 from pipeline.registry import ModelVersion, Registry
 
@@ -59,8 +61,10 @@ class Approvals:
         return found[-1] if found else text
 
     def disabled(self) -> frozenset[str]:
-        """Users whose pending signatures no longer count."""
-        return frozenset(u.name for u in users.all_users(self.engine).values() if u.disabled)
+        """Users whose pending signatures no longer count: who are disabled, or may not sign any more."""
+        signers = set(RULES["promotion.sign"].roles)
+        known = users.all_users(self.engine).values()
+        return frozenset(u.name for u in known if u.disabled or not signers & set(u.roles))
 
     # -- the request and its review
 
@@ -68,15 +72,15 @@ class Approvals:
         self, actor: Actor, model: str, version: int, reason: str, *, external_reference: str | None = None
     ) -> Promotion:
         """Ask that a registered version may score. Its bytes are checked; the manifest is made and kept."""
-        spec = self.portfolio.model(model)
-        found = self.registry.get(model, version)
-        self.registry.text(found)
-        policy = self.portfolio.governance[spec.materiality]
-        manifest = manifest_of(self.engine, self.portfolio, found, policy)
-        trainer = str(training_of(self.engine, found)["actor"])
         id_ = f"{model}-{version}-{secrets.token_hex(3)}"
 
         def step(book: Book) -> tuple[str, str, Mapping[str, Any]]:
+            spec = self.portfolio.model(model)
+            found = self.registry.get(model, version)
+            self.registry.text(found)
+            policy = self.portfolio.governance[spec.materiality]
+            manifest = manifest_of(self.engine, self.portfolio, found, policy)
+            trainer = str(training_of(self.engine, found)["actor"])
             for p in book.of_model(model):
                 if p.version == version and not p.closed:
                     raise PromotionRefused(
@@ -164,6 +168,11 @@ class Approvals:
         self, actor: Actor, id_: str, *, ends: date | None = None, max_subjects: int | None = None
     ) -> Promotion:
         """Make the approval conditional. Whoever signs, signs these limits; under a signature they cannot change."""
+        newest = ledger.latest_publication(self.engine)
+        if ends is not None and newest is not None and ends <= newest.as_of:
+            raise PromotionRefused(
+                f"{ends} would let nothing score: the night of {newest.as_of} is published", "give a later as-of date"
+            )
         detail = {"ends": ends.isoformat() if ends else None, "max_subjects": max_subjects}
         return self._step(actor, "promotion.review", id_, "conditioned", detail, check=_unsigned)
 
@@ -173,7 +182,14 @@ class Approvals:
     def withdraw(self, actor: Actor, id_: str, reason: str) -> Promotion:
         """Take a request back, or end a promotion that is in force: scoring then refuses."""
         detail = {"reason": _said(reason, "a withdrawal", "why")}
-        return self._step(actor, "promotion.withdraw", id_, "withdrawn", detail, open_only=False)
+
+        def check(p: Promotion) -> None:
+            if ended := p.withdrawn or p.rejected:
+                raise PromotionRefused(
+                    f"promotion {id_} was ended by {ended[0]} already: {ended[2]}", "ask for a new one"
+                )
+
+        return self._step(actor, "promotion.withdraw", id_, "withdrawn", detail, check=check, open_only=False)
 
     # -- signing, and what follows from it
 
@@ -211,18 +227,29 @@ class Approvals:
         return self.promotion(id_)
 
     def finish(self) -> tuple[str, ...]:
-        """Let every complete promotion take effect, and move every alias that has not followed its promotion.
+        """Let every complete promotion take effect, and move every alias that is not where its promotion has put it.
 
-        Safe to call at any time and by anyone: it only carries out what the records have decided. Returns what it did.
+        Safe to call at any time and by anyone: it only carries out what the records have decided. An alias that
+        somebody moved or removed by hand is put back while the promotion lets its version score. Returns what it did.
         """
         done = []
         for id_, p in self.book().promotions.items():
             if not p.closed and self._take_effect(id_):
                 done.append(f"promotion {id_} took effect")
         for model, held in self.book().in_force.items():
+            p = self.book().promotions[held.promotion]
             if not held.alias_moved:
                 self._move_alias(model)
-                done.append(f"{model} is at version {self.book().promotions[held.promotion].version}")
+                done.append(f"{model} is at version {p.version}")
+            elif (at := self.registry.production_version(model)) != p.version and not rules.against_scoring(
+                p, self._newest_night(), self.now()
+            ):
+                self.registry.set_production(model, p.version)
+                audit.append(
+                    self.engine, actor="scoretrace", action="promotion.alias_restored", subject=f"model:{model}",
+                    detail={"version": p.version, "promotion": p.id, "was": at},
+                )  # fmt: skip
+                done.append(f"{model} is back at version {p.version}: the alias had been moved by hand")
         return tuple(done)
 
     def rollback(self, actor: Actor, id_: str, reason: str) -> Promotion:
@@ -230,8 +257,9 @@ class Approvals:
 
         def step(book: Book) -> tuple[str, str, Mapping[str, Any]]:
             p = _found(book, id_)
-            if against := rules.against_rollback(book, p):
+            if against := rules.against_rollback(book, p, self._newest_night(), self.now()):
                 raise PromotionRefused(against, "`scoretrace promotions list` shows what was approved before")
+            self.registry.text(self.registry.get(p.model, p.version))
             due = (self.now() + REVIEW_OWED).date().isoformat()
             detail = {"promotion": id_, "reason": _said(reason, "a rollback", "why"), "review_due": due}
             return "promotion.rolled_back", f"model:{p.model}", detail
@@ -287,10 +315,16 @@ class Approvals:
                 audit.hold_off_others(connection)
                 action, subject, detail = step(book_of(connection))
                 audit.append(connection, actor=actor.name, action=action, subject=subject, detail=detail)
-        except (AccessDenied, PromotionRefused) as refused:
-            detail = {"asked": permission, "rule": refused.message[:2000], "roles": sorted(actor.roles)}
-            audit.append(self.engine, actor=actor.name, action="promotion.refused", subject=about, detail=detail)
+        except ScoretraceError as refused:
+            detail = {"asked": permission, "rule": shown(refused.message), "roles": sorted(actor.roles)}
+            subject = shown(" ".join(about.split()), most=200)
+            audit.append(self.engine, actor=actor.name, action="promotion.refused", subject=subject, detail=detail)
             raise
+
+    def _newest_night(self) -> date:
+        """The as-of date that readers see; where none is published yet, today."""
+        newest = ledger.latest_publication(self.engine)
+        return newest.as_of if newest else self.now().date()
 
     def _take_effect(self, id_: str) -> bool:
         with self.engine.begin() as connection:

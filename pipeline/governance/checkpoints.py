@@ -36,7 +36,10 @@ def read(settings: Settings, path: Path) -> Checkpoint:
         raise NotFound(
             f"the checkpoint {path} cannot be read: {error.strerror}", "name a file of `scoretrace audit checkpoint`"
         ) from error
-    payload = dsse.opened(envelope, keys.PublicKeys(settings.keys_dir), payload_type=PAYLOAD_TYPE)
+    try:
+        payload = dsse.opened(envelope, keys.PublicKeys(settings.keys_dir), payload_type=PAYLOAD_TYPE)
+    except SignatureRefused as error:
+        raise SignatureRefused(f"{path}: {error.message}", error.next_step) from error
     try:
         found = Checkpoint(**json.loads(payload))
     except (ValueError, TypeError) as error:

@@ -36,9 +36,10 @@ def against_signing(p: Promotion, actor: Actor, now: datetime, disabled: Collect
         return f"finding {p.blocking[0].id} blocks it: {p.blocking[0].text} (owner {p.blocking[0].owner})"
     if p.policy.challenge and not p.challenges:
         return "the policy asks for effective challenge on record before anyone signs"
-    if p.policy.external_reference and not p.external_reference:
+    if p.policy.external_reference and (not p.external_reference or p.external_by in (p.trainer, p.requester)):
+        whose = "none is on record" if not p.external_reference else "no reviewer has recorded it"
         return (
-            "the policy asks for the reference of an approval elsewhere, and none is on record: `scoretrace promotions "
+            f"the policy asks for the reference of an approval elsewhere, and {whose}: `scoretrace promotions "
             f"review {p.id} --external-reference REFERENCE`"
         )
     return None
@@ -75,6 +76,8 @@ def missing(p: Promotion, now: datetime, disabled: Collection[str] = ()) -> tupl
         lacks.append("effective challenge is not on record")
     if p.policy.external_reference and not p.external_reference:
         lacks.append("the reference of an approval elsewhere is not on record")
+    elif p.policy.external_reference and p.external_by in (p.trainer, p.requester):
+        lacks.append("the reference of an approval elsewhere is not confirmed by a reviewer")
     if p.promoted_at is None and now < p.requested_at + timedelta(hours=p.policy.waiting_hours):
         lacks.append(f"the waiting time of {p.policy.waiting_hours} hours is not over")
     return tuple(lacks)
@@ -91,7 +94,7 @@ def against_promoting(book: Book, p: Promotion, now: datetime, disabled: Collect
     return None
 
 
-def against_rollback(book: Book, p: Promotion) -> str | None:
+def against_rollback(book: Book, p: Promotion, as_of: date, now: datetime) -> str | None:
     """Why a model may not go back to this promotion."""
     if p.promoted_at is None:
         return f"promotion {p.id} was never in force; only a version that was approved before can be put back"
@@ -100,6 +103,8 @@ def against_rollback(book: Book, p: Promotion) -> str | None:
     held = book.in_force.get(p.model)
     if held is not None and held.promotion == p.id:
         return f"{p.model} version {p.version} is in force already"
+    if against := against_scoring(p, as_of, now):
+        return f"promotion {p.id} would let nothing score: {against}"
     return None
 
 

@@ -15,7 +15,7 @@ from sqlalchemy import text
 
 from pipeline.comparison import store
 from pipeline.errors import AccessDenied, ModelRefused, NotFound, PromotionRefused, RecordRefused
-from pipeline.governance import audit, dsse, keys
+from pipeline.governance import audit, dsse, keys, users
 from pipeline.governance import promotion_rules as rules
 from pipeline.governance.approvals import Approvals, require_approved
 from pipeline.governance.promotion_state import Promotion
@@ -315,3 +315,64 @@ def test_a_request_from_before_comparisons_can_still_be_signed(book: Book) -> No
     p = asked(book)
     assert p.manifest["comparison_sha256"] == ""
     sign(book, p, "avery")
+
+
+def test_an_alias_that_was_moved_or_removed_by_hand_is_put_back(book: Book) -> None:
+    p = asked(book)
+    sign(book, p, "avery")
+    assert sign(book, p, "blake").promoted_at
+    assert desk(book).finish() == ()
+    book.registry.set_production("pd_default", 1)
+    assert desk(book).finish() == ("pd_default is back at version 2: the alias had been moved by hand",)
+    assert book.registry.production_version("pd_default") == 2
+    book.registry._client.delete_registered_model_alias("pd_default", "production")
+    assert desk(book).finish() and book.registry.production_version("pd_default") == 2
+    restored = audit.records(book.engine, action="promotion.alias_restored")
+    assert [r.facts["was"] for r in restored] == [1, None]
+
+
+def test_a_request_ends_once(book: Book) -> None:
+    p = asked(book)
+    desk(book).withdraw(person("dana", "data_scientist"), p.id, "a fault")
+    with pytest.raises(PromotionRefused, match="was ended by dana already: a fault"):
+        desk(book).withdraw(person("dana", "data_scientist"), p.id, "another reason")
+
+
+def test_a_signature_of_who_may_sign_no_more_does_not_count(book: Book) -> None:
+    now = datetime.now(UTC)
+    root = person("root", "admin")
+    users.add(book.engine, root, "avery", ["approver"], "long enough a password", now, _unrecorded)
+    p = asked(book)
+    sign(book, p, "avery")
+    users.set_roles(book.engine, root, "avery", ["viewer"], now, _unrecorded)
+    assert not sign(book, p, "blake").promoted_at
+    users.set_roles(book.engine, root, "avery", ["approver"], now, _unrecorded)
+    assert desk(book).finish()
+
+
+def test_every_refusal_is_on_record_whatever_it_was_for(book: Book) -> None:
+    before = audit.head(book.engine).seq
+    with pytest.raises(AccessDenied):
+        desk(book).request(person("quinn", "analyst"), "pd_default", 99, "x")
+    with pytest.raises(NotFound):
+        desk(book).request(person("dana", "data_scientist"), "pd_default", 99, "x")
+    with pytest.raises(RecordRefused):
+        desk(book).request(person("dana", "data_scientist"), "pd_default", second(book), "bell \x07")
+    refused = [r for r in audit.records(book.engine, action="promotion.refused") if r.seq > before]
+    assert [r.actor for r in refused] == ["quinn", "dana", "dana"]
+
+
+def test_the_requester_does_not_vouch_for_the_approval_elsewhere(book: Book) -> None:
+    book = required_elsewhere(book)
+    p = desk(book).request(
+        person("dana", "data_scientist"), "pd_default", second(book), "better", external_reference="CHG1"
+    )
+    with pytest.raises(PromotionRefused, match="no reviewer has recorded it"):
+        sign(book, p, "avery")
+    desk(book).approve_elsewhere(person("avery", "approver"), p.id, "CHG1")
+    sign(book, p, "avery")
+    assert sign(book, p, "blake").promoted_at
+
+
+def _unrecorded(*_: object, **__: object) -> None:
+    """What users are added and changed with is recorded elsewhere."""

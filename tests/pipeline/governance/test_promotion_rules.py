@@ -205,12 +205,19 @@ def test_an_approval_and_its_conditions_end() -> None:
 
 def test_only_what_was_in_force_is_put_back() -> None:
     desk = Desk(Policy())
-    assert "never in force" in (rules.against_rollback(desk.book, desk.book.promotions["p"]) or "")
+    assert "never in force" in (
+        rules.against_rollback(desk.book, desk.book.promotions["p"], START.date(), desk.now) or ""
+    )
     desk.sign("ada")
     desk.sign("ben")
     p = desk.book.promotions["p"]
-    assert "in force already" in (rules.against_rollback(desk.book, p) or "")
-    assert "was withdrawn" in (rules.against_rollback(desk.book, replace(p, withdrawn=("ada", START, "x"))) or "")
+    assert "in force already" in (rules.against_rollback(desk.book, p, START.date(), desk.now) or "")
+    gone = replace(p, withdrawn=("ada", START, "x"))
+    assert "was withdrawn" in (rules.against_rollback(desk.book, gone, START.date(), desk.now) or "")
+    other = replace(p, id="another")
+    assert rules.against_rollback(desk.book, other, START.date(), desk.now) is None
+    late = desk.now + timedelta(days=p.policy.approval_days + 1)
+    assert "let nothing score: it expired" in (rules.against_rollback(desk.book, other, START.date(), late) or "")
 
 
 def test_a_policy_is_checked_when_it_is_read() -> None:
