@@ -7,7 +7,7 @@ TEST_PROCESSES ?= 2
 BIN := .venv/bin
 SETUP := .venv/.ready
 
-.PHONY: help setup tools demo test lint bench bench-explain bench-drift bench-watch clean
+.PHONY: help setup tools demo test lint bench bench-explain bench-drift bench-watch kill-nights clean
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -44,6 +44,9 @@ bench-drift: $(SETUP)  ## drift of 140 features in one scan, and reading 90 nigh
 
 bench-watch: $(SETUP)  ## thirty quiet nights, then each incident: what is told, and the cause named first
 	$(BIN)/python -m tests.benchmarks.watching --accounts $(or $(ACCOUNTS),20000)
+
+kill-nights: $(SETUP)  ## kill the night at random moments of every task, and run it again each time (TIMES=200)
+	$(BIN)/python -m tests.faults.kill_nights --times $(or $(TIMES),200)
 
 clean:  ## remove the environment and the caches; the home folder stays
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache dbt/target
