@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from app.cli_audit import audit
+from app.cli_care import care
 from app.cli_drift import alerts, watch
 from app.cli_explain import explain
 from app.cli_hooks import hooks
@@ -38,6 +39,7 @@ cli = typer.Typer(
 cli.add_typer(explain)
 cli.add_typer(watch)
 cli.add_typer(outcomes)
+cli.add_typer(care)
 cli.add_typer(audit, name="audit")
 cli.add_typer(alerts, name="alerts")
 cli.add_typer(hooks, name="hooks")
