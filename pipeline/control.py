@@ -29,6 +29,7 @@ from sqlalchemy import (
 
 from pipeline.config import Settings
 from pipeline.governance import append_only
+from pipeline.sql import literal
 
 metadata = MetaData()
 
@@ -217,11 +218,12 @@ def _refuse_changes(table: Table) -> None:
     message = f"{table.name} is append-only"
     for verb in ("UPDATE", "DELETE"):
         name = f"{table.name}_no_{verb.lower()}"
-        sqlite = f"CREATE TRIGGER {name} BEFORE {verb} ON {table.name} BEGIN SELECT RAISE(ABORT, '{message}'); END"
+        stop = f"SELECT RAISE(ABORT, {literal(message)})"
+        sqlite = f"CREATE TRIGGER {name} BEFORE {verb} ON {table.name} BEGIN {stop}; END"
         _after_create(table, sqlite, "sqlite")
     function = (
         f"CREATE OR REPLACE FUNCTION {table.name}_refuse() RETURNS trigger LANGUAGE plpgsql AS "
-        f"$$ BEGIN RAISE EXCEPTION '{message}'; END $$"
+        f"$$ BEGIN RAISE EXCEPTION {literal(message)}; END $$"
     )
     trigger = (
         f"CREATE TRIGGER {table.name}_no_change BEFORE UPDATE OR DELETE OR TRUNCATE ON {table.name} "
