@@ -280,7 +280,7 @@ def serve(
 
 @cli.command()
 def demo(
-    accounts: Annotated[int, typer.Option(min=500, help="Accounts in the book.")] = 20_000,
+    accounts: Annotated[int, typer.Option(min=1, help="Accounts in the book, 3,000 or more.")] = 20_000,
     serve_portal: Annotated[bool, typer.Option("--serve/--no-serve", help="Open the portal at the end.")] = True,
 ) -> None:
     """The whole way with the synthetic lender: history, first models, seven nights, the portal."""

@@ -11,7 +11,7 @@ from lineage.causes import explainer
 from lineage.events import EventListener
 from pipeline import home, synth
 from pipeline.config import Settings
-from pipeline.errors import ModelRefused
+from pipeline.errors import ConfigError, ModelRefused
 from pipeline.governance.access import Actor
 from pipeline.governance.approvals import Approvals
 from pipeline.land import land
@@ -22,11 +22,21 @@ from pipeline.retrain import run_retrain
 from pipeline.transform import Warehouse
 from pipeline.writing import writer
 
+SMALLEST = 3_000
+"""With fewer accounts the year of applications holds a single default or none, and no model is learnt from that."""
 MONTHS, NIGHTS, LAST_NIGHT = 30, 7, date(2026, 3, 14)
 
 
 def run_demo(settings: Settings, accounts: int, *, actor: Actor, progress: Callable[[str], None]) -> None:
-    """Make the lender, land its history, train and promote its models, run seven nights. Safe to run again."""
+    """Make the lender, land its history, train and promote its models, run seven nights. Safe to run again.
+
+    Raises ConfigError, before anything is made, for a book too small to train both models on.
+    """
+    if accounts < SMALLEST:
+        raise ConfigError(
+            f"a book of {accounts:,} accounts has too few defaults among its applications to train pd_application on",
+            f"run `scoretrace demo --accounts {SMALLEST}` or more",
+        )
     started = monotonic()
     portfolio = home.init(settings, resolve("cascade"), actor=actor.name)
     _, engine = home.open_home(settings)
