@@ -26,6 +26,11 @@ from tests.e2e.served import DONE, chromium, served, sign_in
 SCHEMES, WIDTHS = ("light", "dark"), (1440, 1024)
 TALLEST = 3400  # pixels of a picture; a page that is longer ends there
 READER = "quinn"
+# What the small homes have and a quiet demonstration lacks.
+_LACKING = {
+    "watch-": ["tonight", "drift", "drift-feature", "outcomes", "alerts", "alert", "scores", "run"],
+    "decide-": ["tonight", "models", "model", "version", "versions", "promotions", "promotion"],
+}
 Enter = Callable[[Page], None]
 
 
@@ -38,11 +43,11 @@ def main(arguments: list[str] | None = None) -> None:
     asked = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="scoretrace-pictures-") as folder:
         for name, home, enter in _homes(Path(folder), asked.home, asked.accounts):
-            found = [
-                Place(f"{name}{p.name}", p.path)
-                for p in [Place("sign-in", "/"), *places.of(Settings.at(home)), Place("not-found", "/runs?run=none")]
-                if f"{name}{p.name}".startswith(asked.only)
-            ]
+            every = [*places.of(Settings.at(home)), Place("not-found", "/runs?run=none")]
+            if enter:
+                every.insert(0, Place("sign-in", "/"))
+            found = [p for p in every if p.name in _LACKING.get(name, [p.name])]
+            found = [Place(f"{name}{p.name}", p.path) for p in found if f"{name}{p.name}".startswith(asked.only)]
             with served(home, Path(folder) / f"{name}server.log") as address:
                 for picture in take(address, found, asked.out, enter):
                     print(picture, flush=True)
@@ -70,24 +75,19 @@ def _homes(folder: Path, there: Path | None, accounts: int) -> Iterator[tuple[st
 def take(address: str, found: Iterable[Place], out: Path, enter: Enter | None) -> Iterator[str]:
     """Pictures of these pages in each scheme and width; yields the name of each, with what is wrong with its width.
 
-    enter: signs in at the first page after the one that is called sign-in.
+    enter: signs in, which each address asks for anew: a session by password is of one window's one visit.
     """
     out.mkdir(parents=True, exist_ok=True)
     with chromium() as browser:
         for scheme in SCHEMES:
             for width in WIDTHS:
-                page, inside = window(browser, scheme, width), enter is None
+                page = window(browser, scheme, width)
                 for place in found:
-                    signing_in = place.name.endswith("sign-in")
-                    if signing_in and enter is None:
-                        continue
                     page.goto(f"{address}{place.path}")
                     settle(page)
-                    if not inside and not signing_in:
-                        assert enter is not None
+                    if enter and place.name != "sign-in":
                         enter(page)
                         settle(page)
-                        inside = True
                     path = out / f"{place.name}-{scheme}-{width}.png"
                     yield f"{path} {_picture(page, path, width)}"
                 page.context.close()
