@@ -1,7 +1,7 @@
 """What a feature build must build again: the loads that came, went or moved, and definitions that changed.
 
 Some tables are rebuilt by month, some by the accounts that a night reaches; each then equals its own full rebuild at
-the same as-of date. A feature partition is kept only while everything behind it stands. Reads the lake, changes nothing.
+the same as-of date. A feature partition is kept only while everything behind it stands. Reads, changes nothing.
 """
 
 from __future__ import annotations
