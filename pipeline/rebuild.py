@@ -21,6 +21,7 @@ from pipeline.sql import ident, literals
 PACKAGE = "scoretrace"
 INCREMENTAL = "int_account_month"
 
+BATCH_ROWS = 25_000_000  # statements and payments of some months: 2 to 3 GB while their versions are ranked
 _WORTH_CARRYING = 4  # below a quarter of the book: what is kept must outweigh looking for what is not
 
 
@@ -73,25 +74,35 @@ class Reach:
 class Rebuilt:
     """What one build makes again: months of int_account_month, and of each carried model the accounts reached.
 
-    None means all of them. definition_sha256: of each of these models, as this build leaves it.
+    None means all of them. definition_sha256: of each of these models, as this build leaves it. batches: the months a
+    few at a time, where all at once would not fit in memory.
     """
 
     months: tuple[date, ...] | None = None
     reached: dict[str, Reach | None] = field(default_factory=dict)
     definition_sha256: dict[str, str] = field(default_factory=dict)
+    batches: tuple[tuple[date, ...], ...] = ()
 
     def as_variables(self) -> dict[str, Any]:
         """What dbt's macros read."""
         return {
+            "month_batches": [[m.isoformat() for m in batch] for batch in self.batches],
             "rebuild_months": None if self.months is None else [m.isoformat() for m in self.months],
             "reach": {model: found.as_variables() for model, found in self.reached.items() if found},
         }
 
 
 def to_rebuild(
-    con: duckdb.DuckDBPyConnection, manifest: dict[str, Any], constants: dict[str, Any], as_of: date
+    con: duckdb.DuckDBPyConnection,
+    manifest: dict[str, Any],
+    constants: dict[str, Any],
+    as_of: date,
+    batch_rows: int = BATCH_ROWS,
 ) -> Rebuilt:
-    """What a build at ``as_of`` must make again. constants: dbt's vars that are the same for every night."""
+    """What a build at ``as_of`` must make again.
+
+    constants: dbt's vars that are the same for every night. batch_rows: raw rows to make months of at a time.
+    """
     carried = carried_models(manifest)
     definitions = {
         name: definition_sha256(manifest, name, constants) for name in (INCREMENTAL, *(m.name for m in carried))
@@ -101,7 +112,36 @@ def to_rebuild(
         None if months is None else tuple(months),
         {model.name: reach(con, model, as_of, definitions[model.name]) for model in carried},
         definitions,
+        month_batches(con, months, batch_rows),
     )
+
+
+def month_batches(
+    con: duckdb.DuckDBPyConnection, months: list[date] | None, batch_rows: int
+) -> tuple[tuple[date, ...], ...]:
+    """Months to rebuild in groups of about ``batch_rows`` raw rows, oldest first; none when one would do."""
+    rows: dict[date, int] = dict(
+        con.execute(
+            "SELECT event_month, sum(rows) FROM raw.load_months "
+            "WHERE table_name IN ('loan_servicing', 'payments_ledger') GROUP BY event_month"
+        ).fetchall()
+    )
+    if sum(rows.values()) <= batch_rows:
+        return ()
+    if months is None:
+        months = sorted(
+            set(rows)
+            | _column(con, "SELECT DISTINCT CAST(date_trunc('month', due_date) AS DATE) FROM raw.payments_ledger", [])
+        )
+    batches: list[list[date]] = []
+    size = 0
+    for month in months:
+        size += rows.get(month, 0)
+        if not batches or size > batch_rows:
+            batches.append([])
+            size = rows.get(month, 0)
+        batches[-1].append(month)
+    return tuple(map(tuple, batches)) if len(batches) > 1 else ()
 
 
 def months_to_rebuild(con: duckdb.DuckDBPyConnection, as_of: date, definition: str) -> list[date] | None:

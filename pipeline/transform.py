@@ -27,7 +27,7 @@ from pipeline.config import DBT_PROJECT, Settings
 from pipeline.contracts import CONTRACTS
 from pipeline.errors import ConfigError, FeatureBuildFailed, TaskTimeout
 from pipeline.portfolio import Portfolio
-from pipeline.rebuild import Rebuilt, count, definition_sha256, exists, stands, to_rebuild
+from pipeline.rebuild import BATCH_ROWS, Rebuilt, count, definition_sha256, exists, stands, to_rebuild
 from pipeline.sql import literals
 
 FEATURE_LAYERS = ("path:models/staging", "path:models/intermediate", "path:models/features")
@@ -95,9 +95,10 @@ class Warehouse:
     Only the holder of the writer lease may build. Not for several threads at once: dbt is not.
     """
 
-    def __init__(self, settings: Settings, portfolio: Portfolio) -> None:
+    def __init__(self, settings: Settings, portfolio: Portfolio, *, batch_rows: int = BATCH_ROWS) -> None:
         self.settings = settings
         self.portfolio = portfolio
+        self.batch_rows = batch_rows
         self._parsed: Manifest | None = None
         self._manifest: dict[str, Any] | None = None
         self._manifest_file: tuple[str, Path] | None = None
@@ -127,7 +128,7 @@ class Warehouse:
         Raises FeatureBuildFailed (with ``result``) when a model or a test fails; what a model had committed stays.
         """
         with self._session() as con:
-            rebuilt = to_rebuild(con, self.manifest(), self._constants(), as_of)
+            rebuilt = to_rebuild(con, self.manifest(), self._constants(), as_of, self.batch_rows)
         variables = self._variables(as_of, period_start) | rebuilt.as_variables()
         variables["definition_sha256"] = rebuilt.definition_sha256 | {
             table: self._partition_definition(table, date.fromisoformat(variables["period_start"]))

@@ -101,12 +101,15 @@
     {%- call statement('delete') -%}
         delete from {{ target_relation }} where {{ predicate }}
     {%- endcall -%}
-    {%- call statement('main') -%}
-        insert into {{ target_relation }} {{ get_column_names() }}
-        select {% for name in model['columns'] %}{{ name }}{{ ', ' if not loop.last }}{% endfor %} from (
-        {{ compiled_code }}
-        ) as model_rows
-    {%- endcall -%}
+    {%- set batches = month_batches() if partition_column == 'statement_month' else [] -%}
+    {%- for batch in batches or [none] -%}
+        {%- call statement('main') -%}
+            insert into {{ target_relation }} {{ get_column_names() }}
+            select {% for name in model['columns'] %}{{ name }}{{ ', ' if not loop.last }}{% endfor %} from (
+            {{ compiled_code if batch is none else of_batch(compiled_code, batch) }}
+            ) as model_rows
+        {%- endcall -%}
+    {%- endfor -%}
     {%- if keep_state -%}{{ note_state(partition_column) }}{%- endif -%}
     {{ run_hooks(post_hooks, inside_transaction=True) }}
     {%- do adapter.commit() -%}
