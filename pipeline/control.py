@@ -194,6 +194,15 @@ hook_attempts = Table(
     Column("error", Text),
 )
 
+lake_files = Table(
+    "lake_files",
+    metadata,
+    Column("path", String(400), primary_key=True),  # below the lake's data folder; DuckLake names each file once
+    Column("bytes", BigInteger, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("recorded_at", DateTime(timezone=True), nullable=False),
+)
+
 lease = Table(
     "lease",
     metadata,
@@ -228,6 +237,7 @@ def _after_create(table: Table, statement: str, dialect: str) -> None:
 
 
 _refuse_changes(user_events)
+_refuse_changes(lake_files)
 
 
 def open_store(settings: Settings) -> Engine:
