@@ -151,7 +151,9 @@ def _card(home: Home, actor: Actor, model: str, number: int) -> None:
         shown, rest = f.features[: model_facts.SHOWN_FEATURES], f.features[model_facts.SHOWN_FEATURES :]
         left.html(
             markup.block(
-                markup.heading("Features", f"{len(shown)} of {len(f.features)} by share of gain"),
+                markup.heading(
+                    "Features", f"{len(shown)} of {len(f.features)} by share of gain; point at one to read what it is"
+                ),
                 model_facts.feature_table(shown, effect),
             )
         )

@@ -106,6 +106,9 @@ def _title(home: Home, book: Book, p: Promotion, now: datetime, gone: frozenset[
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         st.html(markup.block(title), width="content")
         with st.container(key="actions", horizontal=True, vertical_alignment="center", gap="small", width="content"):
+            if (record := st.query_params.get("record", "")).isdecimal():
+                query = session.address(record=record)
+                st.page_link(shell.AUDIT, label=f"‹ record {record}", query_params=query, icon="")
             st.page_link(shell.PROMOTIONS, label="‹ all promotions", query_params=session.address(), icon="")
             query = session.address(model=p.model, version=str(p.version))
             st.page_link(shell.MODELS, label="the version’s card", query_params=query, icon="")

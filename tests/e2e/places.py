@@ -32,7 +32,7 @@ def of(settings: Settings) -> list[Place]:
     try:
         found = [_place("tonight", ""), _place("scores", "scores"), *_scores(settings, engine)]
         found += [_place("lineage", "lineage")]
-        found += [_place("drift", "drift"), *_drift(settings)]
+        found += [_place("drift", "drift"), *_drift(settings, book.models[0].name)]
         found += [_place("outcomes", "outcomes"), _place("alerts", "alerts")]
         found += [_place("alert", "alerts", alert=a.id) for a in open_alerts(engine)[:1]]
         found += [_place("runs", "runs"), *_runs(engine), _place("models", "models")]
@@ -75,10 +75,10 @@ def _scores(settings: Settings, engine: Engine) -> list[Place]:
     return found
 
 
-def _drift(settings: Settings) -> list[Place]:
+def _drift(settings: Settings, model: str) -> list[Place]:
     """The feature that drifted most on the last night whose drift is stored."""
     with closing(lake.connect(settings)) as con:
-        for stored in drift_reads.watched(con)[:1]:
+        for stored in [w for w in drift_reads.watched(con) if w.model == model][-1:]:
             night = stored.nights[-1]
             rows = [d for d in drift.history(con, night, night, model=stored.model) if d.feature != SCORE]
             worst = max(rows, key=lambda d: d.psi or 0.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -99,7 +100,9 @@ def test_a_link_to_a_record_opens_it_and_back_returns(
     page.go_forward()
     expect(page.locator("h1")).to_contain_text("Record")
     page.get_by_role("link", name="the promotion").click()
-    expect(page).to_have_url(f"{address}/promotions?promotion={id_}")
+    expect(page).to_have_url(re.compile(rf"{address}/promotions\?promotion={id_}&record=\d+"))
+    page.get_by_role("link", name=re.compile("‹ record")).click()
+    expect(page.locator("h1")).to_contain_text("Record")
 
 
 def test_the_pages_lie_in_one_width(
