@@ -17,6 +17,7 @@ from app.cli_audit import audit
 from app.cli_drift import alerts, watch
 from app.cli_explain import explain
 from app.cli_hooks import hooks
+from app.cli_maintain import maintenance
 from app.cli_models import models
 from app.cli_outcomes import outcomes
 from app.cli_promotions import promotions
@@ -38,6 +39,7 @@ cli = typer.Typer(
 cli.add_typer(explain)
 cli.add_typer(watch)
 cli.add_typer(outcomes)
+cli.add_typer(maintenance)
 cli.add_typer(audit, name="audit")
 cli.add_typer(alerts, name="alerts")
 cli.add_typer(hooks, name="hooks")
