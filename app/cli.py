@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import tempfile
 import traceback
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -74,8 +75,13 @@ def init(
     from pipeline import home
     from pipeline.portfolio import resolve
 
+    def taken(rows: Mapping[str, int]) -> None:
+        found = ", ".join(f"{count:,} {table.replace('_', ' ')}" for table, count in rows.items())
+        out.print(f"▲ taken on record as they stand, from before the audit log covered them: {found}")
+        out.print("  look through them once: `scoretrace user list`, `scoretrace audit search --action coverage`")
+
     settings = Settings.load()
-    made = home.init(settings, resolve(portfolio), actor=actor().name)
+    made = home.init(settings, resolve(portfolio), actor=actor().name, taken_on_record=taken)
     out.print(f"{settings.home} is a home for {made.title} ({made.name}): {', '.join(m.name for m in made.models)}")
 
 

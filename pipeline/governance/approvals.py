@@ -18,7 +18,7 @@ from sqlalchemy import Engine
 from pipeline import ledger
 from pipeline.config import Settings
 from pipeline.errors import ModelRefused, NotFound, PromotionRefused, ScoretraceError
-from pipeline.governance import audit, canonical_json, dsse, keys, users
+from pipeline.governance import audit, canonical_json, coverage, dsse, keys, users
 from pipeline.governance import promotion_rules as rules
 from pipeline.governance.access import RULES, Actor, require
 from pipeline.governance.manifest import manifest_of, sha256, training_of
@@ -61,10 +61,13 @@ class Approvals:
         return found[-1] if found else text
 
     def disabled(self) -> frozenset[str]:
-        """Users whose pending signatures no longer count: who are disabled, or may not sign any more."""
+        """Users whose pending signatures do not count: who are disabled, may not sign any more, or stand as the audit
+        log does not have them."""
         signers = set(RULES["promotion.sign"].roles)
         known = users.all_users(self.engine).values()
-        return frozenset(u.name for u in known if u.disabled or not signers & set(u.roles))
+        with self.engine.begin() as connection:
+            gone = (u.disabled or not signers & set(u.roles) or coverage.of_user(connection, u.name) for u in known)
+            return frozenset(u.name for u, out in zip(known, gone, strict=True) if out)
 
     # -- the request and its review
 

@@ -26,7 +26,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cli")
     home.init(Settings.at(folder / "home"), write_portfolio(folder / "portfolio"), actor="ada")
     _, engine = home.open_home(Settings.at(folder / "home"))
-    for n in range(4):
+    for n in range(3):
         subject = "model:pd_default/1" if n == 2 else f"run:{n}"
         audit.append(engine, actor="ada", action="run.started", subject=subject, detail={"n": n})
     engine.dispose()
@@ -98,7 +98,20 @@ def test_a_cut_off_tail_and_a_changed_checkpoint_end_with_1(own: Path, tmp_path:
     out.write_text(out.read_text().replace("payloadType", "payloadtype"))
     refused = scoretrace(own, "verify", "--against", str(out))
     assert refused.returncode == 1
-    assert "payloadType of the envelope is missing" in refused.stderr and "next:" in refused.stderr
+    assert "payloadType of the envelope is missing" in refused.stdout and "next:" in refused.stdout
+    assert "4 records, none changed" in refused.stdout, "the chain is checked all the same"
+    edit(own, "UPDATE audit_log SET actor = 'eve' WHERE seq = 3")
+    both = scoretrace(own, "verify", "--against", str(out))
+    assert both.returncode == 1
+    assert "record 3 has been changed" in both.stdout and "payloadType of the envelope is missing" in both.stdout
+
+
+def test_a_user_slipped_in_ends_with_1_and_is_named(own: Path) -> None:
+    edit(own, "INSERT INTO user_events (user_name, kind, at, by) VALUES ('eve', 'added', '2026-03-14 09:00:00', 'x')")
+    found = scoretrace(own, "verify")
+    assert found.returncode == 1
+    assert "none changed" in found.stdout and "user event 1: no record of the audit log covers it" in found.stdout
+    assert json.loads(scoretrace(own, "verify", "--json").stdout)["uncovered"]["id"] == 1
 
 
 def test_search_and_export(own: Path, tmp_path: Path) -> None:
