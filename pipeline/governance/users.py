@@ -189,6 +189,13 @@ def all_users(engine: Engine) -> dict[str, User]:
     return fold(events_of(engine))
 
 
+def known_names(engine: Engine) -> frozenset[str]:
+    """Whom something can be asked of: users who may sign in, and whoever came through an identity provider."""
+    local = all_users(engine)
+    came = {r.actor for r in audit.records(engine, action="user.sign_in") if r.action == "user.sign_in"}
+    return frozenset(name for name in came | local.keys() if name not in local or not local[name].disabled)
+
+
 def usable(name: str) -> bool:
     """Whether a user can have this name."""
     return _NAME.fullmatch(name) is not None and name not in _RESERVED

@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from pipeline.errors import ModelRefused
-from pipeline.governance.approvals import require_approved
+from pipeline.governance.approved import require_approved
 from tests import governed_home
 from tests.e2e.test_portal_browser import CHROMIUM, WAIT, browser, expect_heading, served  # noqa: F401
 from tests.governed_home import MODEL, PASSWORD
