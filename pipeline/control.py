@@ -6,6 +6,8 @@ engine; ``runs`` writes the ledger and ``ledger`` reads it.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from sqlalchemy import (
     JSON,
     BigInteger,
@@ -24,9 +26,11 @@ from sqlalchemy import (
     Text,
     create_engine,
     event,
+    inspect,
 )
 
 from pipeline.config import Settings
+from pipeline.errors import ConfigError
 from pipeline.governance import append_only
 
 metadata = MetaData()
@@ -219,9 +223,21 @@ def open_store(settings: Settings) -> Engine:
     return engine
 
 
+def require_log(engine: Engine, home: Path) -> None:
+    """Raise ConfigError where the other tables are there and the audit log is not: it was dropped, not never made."""
+    present = set(inspect(engine).get_table_names())
+    if audit_log.name not in present and present & set(metadata.tables):
+        raise ConfigError(
+            f"the control store of {home} has lost its audit log: the table {audit_log.name} is gone, and others are "
+            "there",
+            "restore the control store from a backup; no other log is begun in its place",
+        )
+
+
 def create(settings: Settings) -> Engine:
-    """Create the tables that are missing. Safe to run again."""
+    """Create the tables that are missing. Safe to run again. Raises ConfigError when the audit log was dropped."""
     settings.home.mkdir(parents=True, exist_ok=True)
     engine = open_store(settings)
+    require_log(engine, settings.home)
     metadata.create_all(engine)
     return engine

@@ -68,4 +68,6 @@ def open_home(settings: Settings) -> tuple[Portfolio, Engine]:
             f"{settings.home} is not a Scoretrace home",
             "run `scoretrace init --portfolio cascade` first, or set SCORETRACE_HOME to an existing home",
         )
-    return portfolio.load(settings.portfolio_dir), control.open_store(settings)
+    engine = control.open_store(settings)
+    control.require_log(engine, settings.home)
+    return portfolio.load(settings.portfolio_dir), engine

@@ -11,19 +11,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
+from pipeline.governance.event import Event
 from pipeline.governance.policy import Policy
-
-
-@dataclass(frozen=True)
-class Event:
-    """One thing that happened to a promotion, or (about a model, or all) a freeze or a rollback."""
-
-    seq: int
-    at: datetime
-    actor: str
-    action: str
-    subject: str
-    detail: Mapping[str, Any] = field(repr=False)
 
 
 @dataclass(frozen=True)

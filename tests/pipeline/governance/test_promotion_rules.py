@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from pipeline.governance import policy
 from pipeline.governance import promotion_rules as rules
 from pipeline.governance.access import Actor
+from pipeline.governance.event import Event
 from pipeline.governance.policy import Policy
-from pipeline.governance.promotion_state import Book, Event, fold
+from pipeline.governance.promotion_state import Book, fold
 
 START = datetime(2026, 3, 2, 9, tzinfo=UTC)
 PEOPLE = {
