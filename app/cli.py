@@ -91,7 +91,7 @@ def generate(
     accounts: Annotated[int, typer.Option(min=100, help="Accounts in the book.")] = 20_000,
     months: Annotated[int, typer.Option(min=3, help="Months of history before the first night.")] = 30,
     nights: Annotated[int, typer.Option(min=0, help="Nights after the history, one folder each.")] = 7,
-    end: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Date of the last night.")] = None,
+    end: Annotated[datetime | None, typer.Option(help="Date of the last night.", **DAY)] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same lender.")] = 20260314,
     incident: Annotated[list[str] | None, typer.Option(help="KIND@DATE, repeatable.")] = None,
 ) -> None:
@@ -168,8 +168,8 @@ def nightly(
 
 @cli.command()
 def backfill(
-    start: Annotated[datetime, typer.Option("--from", formats=["%Y-%m-%d"])],
-    end: Annotated[datetime, typer.Option("--to", formats=["%Y-%m-%d"])],
+    start: Annotated[datetime, typer.Option("--from", **DAY)],
+    end: Annotated[datetime, typer.Option("--to", **DAY)],
     extracts: Annotated[Path | None, typer.Option(help="Folder with a subfolder per load date.")] = None,
 ) -> None:
     """Run every night of the portfolio's calendar between two dates, oldest first; stops at the first that fails."""

@@ -142,8 +142,8 @@ def replay_model(
 @explain.command()
 def why(
     subject: Subject,
-    start: Annotated[datetime, typer.Option("--from", formats=["%Y-%m-%d"])],
-    end: Annotated[datetime, typer.Option("--to", formats=["%Y-%m-%d"])],
+    start: Annotated[datetime, typer.Option("--from", **DAY)],
+    end: Annotated[datetime, typer.Option("--to", **DAY)],
     kind: Kind = None,
     as_json: JsonFlag = False,
 ) -> None:

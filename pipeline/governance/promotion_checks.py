@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pipeline.errors import NotFound, PromotionRefused
+from pipeline.governance import texts
 from pipeline.governance.access import Actor
 from pipeline.governance.promotion_state import Book, Promotion
 
@@ -29,7 +30,7 @@ def unsigned(p: Promotion) -> None:
 def words(text: str, what: str, wanted: str) -> str:
     if not text.strip():
         raise PromotionRefused(f"{what} needs words: {wanted}", "give them and try again")
-    return text.strip()
+    return texts.reason(what, text)
 
 
 def who_signs(p: Promotion) -> str:

@@ -76,6 +76,7 @@ def acknowledge(engine: Engine, actor: Actor, id_: str, *, why: str, until: date
     guard.require(engine, actor, "drift.acknowledge", f"alert:{id_}")
     if not why.strip():
         raise RecordRefused("an alert is not acknowledged without a reason", "say why with --reason")
+    said = texts.reason("an acknowledgement", why)
     if until < today:
         raise RecordRefused(f"{until} is past", "give a date from today on")
     with engine.begin() as connection:
@@ -86,7 +87,7 @@ def acknowledge(engine: Engine, actor: Actor, id_: str, *, why: str, until: date
             raise NotFound(f"alert {id_} {state}", "`scoretrace alerts list` shows those that stand")
         audit.append(
             connection, actor=actor.name, action="alert.acknowledged", subject=f"alert:{id_}",
-            detail={"why": why.strip(), "until": until.isoformat()},
+            detail={"why": said, "until": until.isoformat()},
         )  # fmt: skip
         return alerts_of(connection)[id_]
 
