@@ -20,7 +20,7 @@ from app.cli_models import models
 from app.cli_outcomes import outcomes
 from app.cli_promotions import promotions
 from app.cli_users import users
-from app.console import Day, JsonFlag, actor, out, plain, print_json, print_table, progress, say_error
+from app.console import DAY, Day, JsonFlag, actor, out, plain, print_json, print_table, progress, say_error
 from app.hooks import after_command
 from app.sign_in import As, PasswordFile, signed_in
 from pipeline.config import Settings, prepare_process

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.console import Day, JsonFlag, actor, out, plain, print_json, print_table, progress
+from app.console import DAY, Day, JsonFlag, actor, out, plain, print_json, print_table, progress
 from app.sign_in import As, PasswordFile, signed_in
 from pipeline.config import Settings
 from pipeline.errors import ConfigError

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.console import Day, JsonFlag, actor, out, plain, print_json, print_table
+from app.console import DAY, Day, JsonFlag, actor, out, plain, print_json, print_table
 from pipeline.config import Settings
 from pipeline.errors import ConfigError
 from pipeline.governance.access import require

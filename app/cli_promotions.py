@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.console import JsonFlag, out, plain, print_json, print_table
+from app.console import DAY, JsonFlag, out, plain, print_json, print_table
 from app.sign_in import As, PasswordFile, signed_in
 from pipeline.config import Settings
 from pipeline.errors import ConfigError
