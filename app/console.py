@@ -32,8 +32,6 @@ def date_of(text: str | datetime) -> datetime:
 
 DAY: Any = {"parser": date_of, "metavar": "YYYY-MM-DD"}
 """What makes an option a date."""
-DAY: Any = {"parser": date_of, "metavar": "YYYY-MM-DD"}
-"""What makes an option a date."""
 Day = Annotated[datetime, typer.Option(**DAY)]
 
 
