@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 import traceback
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,6 +18,7 @@ from app.cli_audit import audit
 from app.cli_drift import alerts, watch
 from app.cli_explain import explain
 from app.cli_hooks import hooks
+from app.cli_maintain import maintenance
 from app.cli_models import models
 from app.cli_outcomes import outcomes
 from app.cli_promotions import promotions
@@ -25,6 +28,7 @@ from app.hooks import after_command
 from app.sign_in import As, PasswordFile, signed_in
 from pipeline.config import Settings, prepare_process
 from pipeline.errors import ConfigError, ScoretraceError
+from pipeline.faults import explained
 
 cli = typer.Typer(
     no_args_is_help=True,
@@ -36,6 +40,7 @@ cli = typer.Typer(
 cli.add_typer(explain)
 cli.add_typer(watch)
 cli.add_typer(outcomes)
+cli.add_typer(maintenance)
 cli.add_typer(audit, name="audit")
 cli.add_typer(alerts, name="alerts")
 cli.add_typer(hooks, name="hooks")
@@ -50,13 +55,16 @@ def main() -> None:
     try:
         cli()
     except ScoretraceError as error:
-        say_error(error.message, error.next_step)
+        _say(error)
         sys.exit(1)
     except KeyboardInterrupt:
         say_error("stopped by hand", "run the same command again; what was half done is done over")
         sys.exit(130)
     except Exception as error:  # noqa: BLE001 - the outermost edge: logged whole, told in one line
         path = _log_traceback()
+        if plain_error := explained(error, _home()):
+            _say(plain_error)
+            sys.exit(1)
         say_error(
             f"unexpected {type(error).__name__}: {str(error).partition(chr(10))[0]}",
             f"the details are in {path}",
@@ -115,17 +123,13 @@ def land(
     as_json: JsonFlag = False,
 ) -> None:
     """Land one load date's extracts in the raw tables: all of them, or none. The gates decide at the next run."""
-    from pipeline import lake
     from pipeline.home import open_home
     from pipeline.land import land as land_extracts
-    from pipeline.lease import writer_lease
+    from pipeline.writing import writer
 
     settings = Settings.load()
     portfolio, engine = open_home(settings)
-    with (
-        writer_lease(settings, engine, f"land --load-date {load_date.date()} by {actor().name}"),
-        lake.stopping(lake.connect(settings, read_only=False)) as con,
-    ):
+    with writer(settings, engine, f"land --load-date {load_date.date()} by {actor().name}") as con:
         loads = land_extracts(con, portfolio, load_date.date(), extracts or settings.extracts_dir, progress)
     if as_json:
         print_json([vars(load) for load in loads])
@@ -293,15 +297,28 @@ def demo(
         serve()
 
 
-def _log_traceback() -> Path:
+def _say(error: ScoretraceError) -> None:
+    known = explained(error, _home()) or error
+    say_error(known.message, known.next_step)
+    for note in dict.fromkeys([*getattr(error, "__notes__", ()), *getattr(known, "__notes__", ())]):
+        say_error(note, "")
+
+
+def _home() -> Path:
     try:
-        folder = Settings.load().home / "logs"
-        folder.mkdir(parents=True, exist_ok=True)
-    except (OSError, ScoretraceError):  # the home itself may be what is wrong
-        folder = Path(tempfile.gettempdir())
-    path = folder / f"error-{datetime.now(UTC):%Y%m%dT%H%M%S}.log"
-    path.write_text(traceback.format_exc(), encoding="utf-8")
-    return path
+        return Settings.load().home
+    except ScoretraceError:
+        return Path("var")
+
+
+def _log_traceback() -> Path:
+    name = f"error-{datetime.now(UTC):%Y%m%dT%H%M%S}.log"
+    for folder in (_home() / "logs", Path(tempfile.gettempdir())):  # the home itself may be what is wrong
+        with suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(traceback.format_exc(), encoding="utf-8")
+            return folder / name
+    return Path(os.devnull)
 
 
 if __name__ == "__main__":

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import closing
 from datetime import date, timedelta
 from time import monotonic
 
 from app import demo_users
 from lineage.causes import explainer
 from lineage.events import EventListener
-from pipeline import home, lake, synth
+from pipeline import home, synth
 from pipeline.config import Settings
 from pipeline.errors import ModelRefused
 from pipeline.governance.access import Actor
 from pipeline.governance.approvals import Approvals
 from pipeline.land import land
-from pipeline.lease import writer_lease
 from pipeline.nightly import run_night
 from pipeline.portfolio import resolve
 from pipeline.registry import Registry
 from pipeline.retrain import run_retrain
 from pipeline.transform import Warehouse
+from pipeline.writing import writer
 
 MONTHS, NIGHTS, LAST_NIGHT = 30, 7, date(2026, 3, 14)
 
@@ -43,10 +42,7 @@ def run_demo(settings: Settings, accounts: int, *, actor: Actor, progress: Calla
         )
     nights = [LAST_NIGHT - timedelta(days=NIGHTS - 1 - i) for i in range(NIGHTS)]
     eve = nights[0] - timedelta(days=1)
-    with (
-        writer_lease(settings, engine, f"demo by {actor.name}"),
-        closing(lake.connect(settings, read_only=False)) as con,
-    ):
+    with writer(settings, engine, f"demo by {actor.name}") as con:
         progress("landing the history")
         land(con, portfolio, eve, settings.extracts_dir / "history", lambda s: progress(f"      {s}"))
     warehouse = Warehouse(settings, portfolio)

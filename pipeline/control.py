@@ -201,6 +201,16 @@ hook_attempts = Table(
     Column("error", Text),
 )
 
+lake_files = Table(
+    "lake_files",
+    metadata,
+    Column("path", String(400), primary_key=True),  # below the lake's data folder; DuckLake names each file once
+    Column("bytes", BigInteger, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("recorded_at", DateTime(timezone=True), nullable=False),
+)
+append_only.protect(lake_files)
+
 lease = Table(
     "lease",
     metadata,

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from typing import Any, Generic, Protocol, TypeVar
 
-from pipeline.errors import ConfigError, ScoretraceError, TaskTimeout
+from pipeline.errors import ConfigError, ScoretraceError, TaskTimeout, beside
 from pipeline.runs import FAILED, SUCCEEDED, RunLedger
 
 Context = TypeVar("Context")
@@ -121,9 +121,10 @@ def _attempts(
                 result = task.action(context)
         except BaseException as error:
             message = str(error) or type(error).__name__
-            ledger.finish_attempt(task.name, attempt, FAILED, error=message)
-            for listener in listeners:
-                listener.task_finished(ledger.run_id, task.name, attempt, None, message)
+            with beside(error):
+                ledger.finish_attempt(task.name, attempt, FAILED, error=message)
+                for listener in listeners:
+                    listener.task_finished(ledger.run_id, task.name, attempt, None, message)
             if isinstance(error, ScoretraceError) or not isinstance(error, Exception) or attempt > task.retries:
                 raise
             wait = task.backoff * 2 ** (attempt - 1)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class ScoretraceError(Exception):
     """Base of every error a user may see.
@@ -21,6 +24,15 @@ class ScoretraceError(Exception):
 
 class ConfigError(ScoretraceError):
     """A setting, a portfolio or a home that cannot be used as it is."""
+
+
+class HomeDamaged(ScoretraceError):
+    """A file of the home that is missing, cut short or not the bytes that were written."""
+
+
+class MachineRefused(ScoretraceError):
+    """The machine does not give what the work needs: room on the disk, memory, the right to write, a clock that stands
+    right. What was half done is done over by the same command."""
 
 
 class LandingError(ScoretraceError):
@@ -81,3 +93,13 @@ class AccessDenied(ScoretraceError):
 
 class IdentityRefused(ScoretraceError):
     """A sign-in, a password, a token or a user that is not accepted. Nobody was let in and nothing was changed."""
+
+
+@contextmanager
+def beside(first: BaseException) -> Iterator[None]:
+    """For what is still to be written down once something has failed: a second fault there becomes a note of the
+    first, which stays the one that is raised and told."""
+    try:
+        yield
+    except Exception as second:  # noqa: BLE001 - told as a note of the first
+        first.add_note(f"and then: {str(second).partition(chr(10))[0] or type(second).__name__}")

@@ -20,12 +20,12 @@ from sqlalchemy import Engine
 from pipeline import archive, dag, gates, lake, ledger
 from pipeline.config import Settings
 from pipeline.dag import Graph, Listener, Task, TaskResult
-from pipeline.errors import NotFound
+from pipeline.errors import NotFound, beside
+from pipeline.faults import explained
 from pipeline.features import feature_contract
 from pipeline.governance import checkpoints, guard
 from pipeline.governance.access import Actor
 from pipeline.land import land
-from pipeline.lease import writer_lease
 from pipeline.monitoring import metrics, monitor
 from pipeline.monitoring.alerts import Explain
 from pipeline.portfolio import ModelSpec, Portfolio, files_of
@@ -34,6 +34,7 @@ from pipeline.runs import FAILED, SUCCEEDED, RunLedger
 from pipeline.score import ScoreResult, partition_sha256, score
 from pipeline.train import TrainingOutcome
 from pipeline.transform import BuildFailed, BuildResult, Warehouse
+from pipeline.writing import writer
 
 Progress = Callable[[str], None]
 
@@ -105,15 +106,16 @@ def run_night(
         with run_of(settings, portfolio, engine, as_of, "nightly", actor.name, progress, warehouse) as work:
             run_id, work.extracts, work.explain = work.ledger.run_id, extracts, explain
             results = dag.run(NIGHT, work, work.ledger, snapshot=work.snapshot, progress=progress, listeners=listeners)
-    except Exception:
+    except Exception as error:
         if run_id:
-            told = monitor.failed(engine, portfolio, run_id, as_of, actor.name, explain(run_id) if explain else None)
-            for line in told:
-                progress(f"▲ {line}")
+            with beside(error):
+                looking = explain(run_id) if explain else None
+                for line in monitor.failed(engine, portfolio, run_id, as_of, actor.name, looking):
+                    progress(f"▲ {line}")
+            with beside(error):
+                metrics.after_run(settings, engine, run_id)
         raise
-    finally:
-        if run_id:
-            metrics.after_run(settings, engine, run_id)
+    metrics.after_run(settings, engine, run_id)
     checkpoints.after_night(settings, engine, actor=actor.name, progress=progress)
     published = results["publish"].detail
     return NightReport(
@@ -158,10 +160,7 @@ def run_of(
 ) -> Iterator[Work]:
     """Hold the lease, one connection and a ledger entry around a run's tasks; whatever ends it is recorded."""
     portfolio.require_not_future(as_of)
-    with (
-        writer_lease(settings, engine, f"{kind} --as-of {as_of} by {actor}"),
-        lake.stopping(lake.connect(settings, read_only=False)) as con,
-    ):
+    with writer(settings, engine, f"{kind} --as-of {as_of} by {actor}") as con:
         for path in files_of(portfolio.folder):
             archive.keep(settings, path.read_bytes())
         ledger = RunLedger.start(
@@ -181,8 +180,12 @@ def run_of(
         try:
             yield work
         except BaseException as error:
-            ledger.finish(FAILED, error=str(error) or type(error).__name__)
-            raise
+            told = explained(error, settings.home) or error
+            with beside(told):
+                ledger.finish(FAILED, error=str(told) or type(told).__name__)
+            if told is error:
+                raise
+            raise told from error
         ledger.finish(SUCCEEDED, snapshot=work.snapshot())
 
 
@@ -212,7 +215,7 @@ def decide_task(work: Work) -> TaskResult:
 def decide_loads(work: Work, fresh: Sequence[gates.Verdict]) -> TaskResult:
     """Check every undecided load, decide, record every verdict; raise GateFailed if one failed."""
     with work.session() as con:
-        checked = gates.check(con, work.portfolio, work.as_of)
+        checked = gates.check(con, work.portfolio, work.as_of, again=bool(fresh))
         accepted, rejected = gates.decide(con, checked)
     verdicts = [*fresh, *(verdict for found in checked.values() for verdict in found)]
     work.ledger.add_verdicts(verdicts)

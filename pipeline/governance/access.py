@@ -28,6 +28,7 @@ drift.acknowledge    |        | ●       | ●              |           |      
 inventory.edit       |        | ●       |                |           |          |       |         |       | keep a model's purpose, risk and owner
 run.night            |        |         |                | ●         |          |       | ●       | ●     | land, score and publish a night
 run.retrain          |        |         | ●              | ●         |          |       | ●       | ●     | train and register a candidate
+run.maintain         |        |         |                | ●         |          |       | ●       | ●     | end what retention ends, merge files
 promotion.request    |        |         | ●              | ●         |          |       | ●       |       | ask that a version may score
 promotion.withdraw   |        |         | ●              | ●         |          |       |         |       | take one's own request back while it is open
 promotion.end        |        |         |                |           | ●        | ●     |         |       | end a promotion, also one in force
