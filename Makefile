@@ -7,7 +7,7 @@ TEST_PROCESSES ?= 2
 BIN := .venv/bin
 SETUP := .venv/.ready
 
-.PHONY: help setup tools demo test lint bench bench-explain bench-drift bench-watch bench-portal screenshots clean
+.PHONY: help setup tools demo test lint bench bench-explain bench-drift bench-watch bench-portal kill-nights screenshots clean
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -50,6 +50,9 @@ bench-portal: tools  ## the pages in a real browser, then 20 sessions while a ni
 
 screenshots: tools  ## every page in light and dark, 1440 and 1024 wide (OUT=folder; HOME_AT=a demonstration that is there)
 	$(BIN)/python -m tests.e2e.screenshots --out $(or $(OUT),var/pictures) $(if $(HOME_AT),--home $(HOME_AT))
+
+kill-nights: $(SETUP)  ## kill the night at random moments of every task, and run it again each time (TIMES=200)
+	$(BIN)/python -m tests.faults.kill_nights --times $(or $(TIMES),200)
 
 clean:  ## remove the environment and the caches; the home folder stays
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache dbt/target
