@@ -1,7 +1,7 @@
 """Replay: the archived SQL and the recorded model over the raw rows as they were, compared bit by bit with what stands.
 
-``replay`` does it for one subject, ``replay_night`` for the whole book, a part at a time; the second also names what came
-out otherwise, so that a value changed by hand in the lake is found with its column.
+``replay`` does it for one subject, ``replay_night`` for the whole book, a part at a time; the second also names what
+came out otherwise, so that a value changed by hand in the lake is found with its column.
 """
 
 from __future__ import annotations
