@@ -34,7 +34,7 @@ BLOCK_ROWS = 500_000
 
 def sql_floor(settings: Settings, as_of: date) -> dict[str, float]:
     """Seconds of each model of a night in a bare DuckDB. The months that the night did not rebuild are given."""
-    portfolio, engine = home.open_home(settings)
+    _, engine = home.open_home(settings)
     recorded = recording(settings, engine, as_of, "account")
     executed = {
         r.model: r.executed_sha256
@@ -79,7 +79,7 @@ def booster_floor(settings: Settings, as_of: date) -> tuple[int, float]:
 
 
 def pandas_instead(settings: Settings, as_of: date) -> tuple[int, float, float]:
-    """(accounts, seconds in pandas, seconds in DuckDB) of the balance features from months that are in memory already."""
+    """(accounts, seconds in pandas, seconds in DuckDB) of balance features, from months that are in memory already."""
     _, engine = home.open_home(settings)
     recorded = recording(settings, engine, as_of, "account")
     balance = next(m for m in recorded.models if m.name == "feat_balance")
