@@ -24,6 +24,7 @@ from pipeline.config import Settings, prepare_process
 from tests.signing_off import at_the_home
 
 LAST_NIGHT = date(2026, 3, 14)
+PANDAS, DUCKDB = "a window feature in pandas", "a window feature in DuckDB"
 STAGES = ("generate", "init", "history", "train", "nights", "explain", "floor", "pandas", "maintain")
 
 
@@ -65,7 +66,7 @@ def _bench(arguments: argparse.Namespace, home: Path) -> None:
             per_second = f"{line['rows'] / line['seconds']:,.0f}" if line["rows"] else "–"
             count = f"{line['rows']:,}" if line["rows"] else "–"
             print(
-                f"{line['stage']:34} {line['seconds']:9.1f} {count:>13} {per_second:>12} "
+                f"{line['stage']:34} {line['seconds']:9.2f} {count:>13} {per_second:>12} "
                 f"{line['peak_mib']:9,.0f} {line['home_mib']:9,.0f}",
                 flush=True,
             )
@@ -90,8 +91,8 @@ def _ratios(seconds: dict[str, float], last_night: str) -> dict[str, float]:
         replayed = seconds.get("replay of the night")
         if replayed:
             found["replay of the night / its features and score (at most 1.3)"] = replayed / (path[0] + path[1])  # type: ignore[operator]
-    if {"balance features in pandas", "the same in DuckDB"} <= seconds.keys():
-        found["pandas / DuckDB"] = seconds["balance features in pandas"] / seconds["the same in DuckDB"]
+    if {PANDAS, DUCKDB} <= seconds.keys():
+        found["pandas / DuckDB, a window feature"] = seconds[PANDAS] / seconds[DUCKDB]
     return found
 
 
@@ -131,21 +132,17 @@ def _stage(arguments: argparse.Namespace) -> None:
     elif arguments.stage == "floor":
         from tests.benchmarks.floor import booster_floor, sql_floor
 
-        lines.append(
-            _line("floor: the same SQL", started, arguments.accounts)
-            | {"seconds": sum(sql_floor(settings, LAST_NIGHT).values())}
-        )
+        in_sql = sum(sql_floor(settings, LAST_NIGHT).values())
+        lines.append(_line("floor: the same SQL", started, arguments.accounts) | {"seconds": in_sql})
         rows, seconds = booster_floor(settings, LAST_NIGHT)
-        lines.append(
-            _line("floor: the same booster", started, _scored(settings))
-            | {"seconds": seconds / rows * _scored(settings)}
-        )
+        scored = _scored(settings)
+        lines.append(_line("floor: the same booster", started, scored) | {"seconds": seconds / rows * scored})
     elif arguments.stage == "pandas":
         from tests.benchmarks.floor import pandas_instead
 
-        rows, in_pandas, in_sql = pandas_instead(settings, LAST_NIGHT)
-        lines.append(_line("balance features in pandas", started, rows) | {"seconds": in_pandas})
-        lines.append(_line("the same in DuckDB", started, rows) | {"seconds": in_sql})
+        rows, *found = pandas_instead(settings, LAST_NIGHT)
+        for name, (seconds, features) in zip((PANDAS, DUCKDB), found, strict=True):
+            lines.append(_line(name, started, rows) | {"seconds": seconds / features})
     elif arguments.stage == "maintain":
         from pipeline import maintain
 
