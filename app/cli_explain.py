@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.console import Day, JsonFlag, actor, out, plain, print_json, print_table
+from app.console import DAY, Day, JsonFlag, actor, out, plain, print_json, print_table
 from pipeline.config import Settings
 from pipeline.errors import ConfigError
 from pipeline.governance.access import require
@@ -142,8 +142,8 @@ def replay_model(
 @explain.command()
 def why(
     subject: Subject,
-    start: Annotated[datetime, typer.Option("--from", formats=["%Y-%m-%d"])],
-    end: Annotated[datetime, typer.Option("--to", formats=["%Y-%m-%d"])],
+    start: Annotated[datetime, typer.Option("--from", **DAY)],
+    end: Annotated[datetime, typer.Option("--to", **DAY)],
     kind: Kind = None,
     as_json: JsonFlag = False,
 ) -> None:

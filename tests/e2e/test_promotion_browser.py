@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from pipeline.errors import ModelRefused
-from pipeline.governance.approvals import require_approved
+from pipeline.governance.approved import require_approved
 from tests import governed_home
 from tests.e2e import conftest
 from tests.e2e.conftest import expect_heading
