@@ -26,7 +26,7 @@ def record_table(records: Sequence[Record], zone: ZoneInfo) -> Html:
             r.actor,
             r.action,
             markup.hint(_clipped(r.subject, 44), r.subject),
-            markup.hint(_clipped(r.detail, _SHORT), _clipped(r.detail, 1000)),
+            markup.hint(_clipped(r.detail, _SHORT), _clipped(r.detail, 1000)) if r.detail else formats.MISSING,
             markup.digest(r.sha256),
         ]
         for r in records

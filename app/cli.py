@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from app.cli_audit import audit
+from app.cli_care import care
 from app.cli_drift import alerts, watch
 from app.cli_explain import explain
 from app.cli_hooks import hooks
@@ -41,6 +42,7 @@ cli.add_typer(explain)
 cli.add_typer(watch)
 cli.add_typer(outcomes)
 cli.add_typer(maintenance)
+cli.add_typer(care)
 cli.add_typer(audit, name="audit")
 cli.add_typer(alerts, name="alerts")
 cli.add_typer(hooks, name="hooks")

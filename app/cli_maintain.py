@@ -10,7 +10,6 @@ from app.console import JsonFlag, actor, out, print_json, print_table, progress
 from pipeline.config import Settings
 from pipeline.errors import ConfigError
 
-
 maintenance = typer.Typer()
 
 
@@ -51,7 +50,7 @@ def maintain(
     if found.ending and not yes:
         raise ConfigError(
             f"the replay of {len(nights)} nights would end, {nights[0]} to {nights[-1]}; nothing was done",
-            "run `scoretrace maintain --yes` to end it, or raise `retention` in portfolio.yml and run `scoretrace init`",
+            "run `scoretrace maintain --yes`, or raise `retention` in portfolio.yml and run `scoretrace init` again",
         )
     done = run(settings, engine, portfolio, found, actor=actor(), progress=progress)
     if as_json:

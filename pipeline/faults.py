@@ -44,7 +44,7 @@ def explained(error: BaseException, home: Path) -> ScoretraceError | None:
         if isinstance(one, MemoryError) or _MEMORY.search(text) or number == errno.ENOMEM:
             return MachineRefused(
                 f"not enough memory: {_first_line(text) or 'the process was refused more'}",
-                f"give it more, or set SCORETRACE_MEMORY_LIMIT below what there is so that DuckDB spills to disk; {_AGAIN}",
+                f"give it more, or set SCORETRACE_MEMORY_LIMIT lower, so that DuckDB spills to disk, {_AGAIN}",
             )
         if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or _FULL.search(text):
             return MachineRefused(

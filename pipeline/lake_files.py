@@ -87,8 +87,11 @@ def record_new(settings: Settings, engine: Engine) -> int:
     with engine.begin() as connection:
         connection.execute(
             insert(control.lake_files),
-            [{"path": f.path, "bytes": f.bytes, "sha256": d, "recorded_at": now} for f, d in zip(new, digests, strict=True)],
-        )  # fmt: skip
+            [
+                {"path": f.path, "bytes": f.bytes, "sha256": digest, "recorded_at": now}
+                for f, digest in zip(new, digests, strict=True)
+            ],
+        )
     return len(new)
 
 

@@ -13,7 +13,9 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import IO
 
 from sqlalchemy import Connection, Engine, delete, insert, select, text
 
@@ -23,6 +25,8 @@ from pipeline.errors import LeaseHeld
 
 _NAME = "lake-writer"
 _ADVISORY_KEY = 0x5C02E72ACE
+_LOCK_FILE = "writer.lock"
+_GLANCE_SECONDS = 0.5  # longer than ``standing`` holds the lock to see whether somebody else does
 _GRACE_SECONDS = 5.0  # how long a server may take to notice that a killed holder's connection is gone
 
 
@@ -50,16 +54,49 @@ def writer_lease(settings: Settings, engine: Engine, purpose: str) -> Iterator[N
                 connection.execute(delete(lease_table).where(lease_table.c.name == _NAME))
 
 
+@dataclass(frozen=True)
+class Lease:
+    """Who took the lease last and when, and whether that process still holds it."""
+
+    holder: str
+    since: datetime
+    held: bool
+
+
+def standing(settings: Settings, engine: Engine) -> Lease | None:
+    """The lease on record, or None when its holder gave it back. Takes the lock for a moment to see if it is free."""
+    with engine.connect() as connection:
+        row = connection.execute(select(lease_table).where(lease_table.c.name == _NAME)).first()
+    if row is None:
+        return None
+    if engine.dialect.name != "sqlite":
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            free = _try_advisory_lock(connection)
+            if free:
+                connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _ADVISORY_KEY})
+        return Lease(row.holder, row.acquired_at, not free)
+    path = settings.home / _LOCK_FILE
+    if not path.is_file():
+        return Lease(row.holder, row.acquired_at, False)
+    with path.open() as handle:
+        return Lease(row.holder, row.acquired_at, not _try_file_lock(handle, fcntl.LOCK_SH))
+
+
 @contextmanager
 def _file_lock(settings: Settings, _engine: Engine) -> Iterator[bool]:
-    path = settings.home / "writer.lock"
-    with path.open("a") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        yield True
+    with (settings.home / _LOCK_FILE).open("a") as handle:
+        deadline = time.monotonic() + _GLANCE_SECONDS
+        while not (taken := _try_file_lock(handle, fcntl.LOCK_EX)) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        yield taken
+
+
+def _try_file_lock(handle: IO[str], kind: int) -> bool:
+    try:
+        fcntl.flock(handle, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 @contextmanager

@@ -44,8 +44,8 @@ class Maintained:
     bytes_after: int
 
 
-def plan(settings: Settings, engine: Engine, portfolio: Portfolio) -> Plan:
-    """What a maintenance would end now; changes nothing."""
+def plan(settings: Settings, engine: Engine, portfolio: Portfolio, *, recent: timedelta = RECENT) -> Plan:
+    """What a maintenance would end now; changes nothing. recent: snapshots younger than this stay."""
     now = datetime.now(UTC)
     with lake.stopping(lake.connect(settings)) as con:
         rows = con.execute(
@@ -58,7 +58,7 @@ def plan(settings: Settings, engine: Engine, portfolio: Portfolio) -> Plan:
         now.astimezone(ZoneInfo(portfolio.timezone)).date(),
         publications,
         snapshots.keys(),
-        {max(snapshots)} | {s for s, made_at in snapshots.items() if made_at > now - RECENT} | _trained_on(engine),
+        {max(snapshots)} | {s for s, made_at in snapshots.items() if made_at > now - recent} | _trained_on(engine),
         {p.id: _last_snapshot(engine, p) for p in publications},
     )
 

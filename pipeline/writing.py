@@ -1,4 +1,4 @@
-"""Writing the lake: the lease, a home that is fit for it, one connection, and afterwards the digests of what was written."""
+"""Writing the lake: the lease, a home that is fit for it, one connection, and in the end the digests of what is new."""
 
 from __future__ import annotations
 

@@ -192,17 +192,17 @@ def _record(home: Home, asked: str) -> None:
             for sign, other in (("‹ before", before), ("after ›", after)):
                 query = session.address(record=str(other.seq)) if other else None
                 st.page_link(shell.AUDIT, label=sign, query_params=query, disabled=other is None, icon="")
-            _about_link(home, r.subject)
+            _about_link(r.subject, seq)
     st.html(markup.block(audit_facts.record(r, before, after, home.zone)))
     st.html(markup.block(markup.GAP, markup.heading("Detail", "canonical JSON, as it was hashed; one key a line here")))
     st.code(audit_facts.detail(r), language="json", wrap_lines=True)
 
 
-def _about_link(home: Home, subject: str) -> None:
+def _about_link(subject: str, seq: int) -> None:
     """The page of what a record is about, where there is one; and everything else about it."""
     found = _SUBJECT.fullmatch(subject)
     if found and found["kind"] == "promotion":
-        query = session.address(promotion=found["name"])
+        query = session.address(promotion=found["name"], record=str(seq))
         st.page_link(shell.PROMOTIONS, label="the promotion", query_params=query, icon="")
     elif found and found["kind"] == "model":
         model, _, version = found["name"].partition("/")

@@ -1,0 +1,1 @@
+"""Is a home whole? Every check of ``scoretrace doctor``; nothing here changes anything."""
