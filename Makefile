@@ -7,7 +7,7 @@ TEST_PROCESSES ?= 2
 BIN := .venv/bin
 SETUP := .venv/.ready
 
-.PHONY: help setup tools demo test lint bench bench-explain bench-drift bench-watch bench-portal kill-nights screenshots clean
+.PHONY: help setup tools demo test lint bench bench-explain bench-drift bench-watch bench-portal bench-journeys kill-nights screenshots clean
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -48,6 +48,9 @@ bench-watch: $(SETUP)  ## thirty quiet nights, then each incident: what is told,
 
 bench-portal: tools  ## the pages in a real browser, then 20 sessions while a night runs (HOME_AT=a home that is there)
 	$(BIN)/python -m tests.benchmarks.portal $(if $(HOME_AT),--home $(HOME_AT)) $(if $(ACCOUNTS),--accounts $(ACCOUNTS))
+
+bench-journeys: tools  ## the portal's three jobs in clicks and seconds (HOME_AT=a demonstration, OUT=folder of pictures)
+	$(BIN)/python -m tests.benchmarks.journeys --home $(or $(HOME_AT),$(SCORETRACE_HOME)) --out $(or $(OUT),var/pictures)
 
 screenshots: tools  ## every page in light and dark, 1440 and 1024 wide (OUT=folder; HOME_AT=a demonstration that is there)
 	$(BIN)/python -m tests.e2e.screenshots --out $(or $(OUT),var/pictures) $(if $(HOME_AT),--home $(HOME_AT))

@@ -39,7 +39,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of the pictures")
     parser.add_argument("--home", type=Path, help="a demonstration that is there; else one is made")
     parser.add_argument("--accounts", type=int, default=4000)
-    parser.add_argument("--only", default="", help="names that begin so")
+    parser.add_argument("--only", default="", help="names that begin so, apart by commas")
     asked = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="scoretrace-pictures-") as folder:
         for name, home, enter in _homes(Path(folder), asked.home, asked.accounts):
@@ -47,7 +47,11 @@ def main(arguments: list[str] | None = None) -> None:
             if enter:
                 every.insert(0, Place("sign-in", "/"))
             found = [p for p in every if p.name in _LACKING.get(name, [p.name])]
-            found = [Place(f"{name}{p.name}", p.path) for p in found if f"{name}{p.name}".startswith(asked.only)]
+            found = [
+                Place(f"{name}{p.name}", p.path)
+                for p in found
+                if f"{name}{p.name}".startswith(tuple(asked.only.split(",")))
+            ]
             with served(home, Path(folder) / f"{name}server.log") as address:
                 for picture in take(address, found, asked.out, enter):
                     print(picture, flush=True)

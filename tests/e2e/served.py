@@ -45,7 +45,7 @@ def served(
     port, log = port or free_port(), log or home.parent / "server.log"
     with log.open("w") as told:
         server = subprocess.Popen(
-            [sys.executable, "-m", "streamlit", "run", str(REPOSITORY / "app" / "main.py"), "--server.port", str(port)],
+            [sys.executable, "-m", "app.portal_process", "--server.port", str(port)],
             cwd=REPOSITORY, env={**os.environ, "SCORETRACE_HOME": str(home), **(environment or {})},
             stdout=told, stderr=told,
         )  # fmt: skip

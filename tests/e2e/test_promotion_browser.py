@@ -122,5 +122,7 @@ def test_the_pages_lie_in_one_width(
         if name:
             page.get_by_role("link", name=name, exact=True).click()
         expect(page.locator("h1")).to_contain_text([title])
+        rows = page.locator("[class*=st-key-linked] tbody tr").evaluate_all("es => es.map(e => e.offsetHeight)")
+        assert set(rows) <= {28}, f"{title}: a row of two lines moves the links below it"
         wide, seen = page.locator("[data-testid=stMain]").evaluate("e => [e.scrollWidth, e.clientWidth]")
         assert wide <= seen, title
