@@ -280,25 +280,7 @@ def _print_comparison(c: Comparison, sha256: str) -> None:
 
     for line in words.summary(c):
         out.print(plain(line))
-    sides = [side for side in (c.champion, c.challenger) if side is not None]
-    print_table(
-        ("", "AUC (95%)", "KS", "Brier", "slope", "intercept", "observed", "expected", "O/E"),
-        [
-            (
-                f"version {side.version}",
-                f"{s.auc.estimate:.4f} ({s.auc.low:.4f} to {s.auc.high:.4f})",
-                f"{s.ks:.3f}",
-                f"{s.brier:.5f}",
-                f"{s.slope:.3f}" if s.slope is not None else "–",
-                f"{s.intercept:+.3f}",
-                f"{s.observed:.3%}",
-                f"{s.expected:.3%}",
-                f"{s.ratio:.3f}",
-            )
-            for side in sides
-            for s in (side.measures,)
-        ],
-    )
+    print_table(words.SIDES, [words.side(of) for of in (c.champion, c.challenger) if of is not None])
     if c.migration is not None:
         out.print(f"\ngrades: champion's down, challenger's across, {c.migration.rows:,} rows")
         print_table(

@@ -150,6 +150,8 @@ def _copy(
     for relative, facts in files.items():
         status = (to / relative).stat()
         facts |= {"bytes": status.st_size, "mode": status.st_mode & 0o777}
+    folders = {parent.as_posix() for relative in files for parent in Path(relative).parents if parent != Path()}
+    modes = {f: (settings.home / f).stat().st_mode & 0o777 for f in sorted(folders) if (settings.home / f).is_dir()}
     snapshots = lake_files.snapshots_in(catalog)
     return {
         "format": FORMAT,
@@ -160,6 +162,7 @@ def _copy(
         "content_sha256": publication.content_sha256 if publication else None,
         "elsewhere": list(databases_elsewhere(settings)),
         "files": files,
+        "folders": modes,
     }
 
 

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline import booster as native
 from pipeline.config import Settings, prepare_process
 from pipeline.errors import ModelRefused, NotFound
+from pipeline.sql import literal
 
 if TYPE_CHECKING:
     from lightgbm import Booster
@@ -153,8 +154,7 @@ class Registry:
         """Every version of a model, oldest first; none for a name that is not registered."""
         if not self._store.is_file():
             return ()
-        quoted = name.replace("'", "''")
-        found = self._client.search_model_versions(f"name='{quoted}'", max_results=10_000)
+        found = self._client.search_model_versions(f"name={literal(name)}", max_results=10_000)
         return tuple(sorted((_version(v) for v in found), key=lambda v: v.version))
 
     def production(self, name: str) -> ModelVersion:
@@ -242,8 +242,7 @@ class Registry:
         return client
 
     def _find(self, name: str) -> Any:
-        quoted = name.replace("'", "''")
-        found = self._client.search_registered_models(f"name='{quoted}'", max_results=1)
+        found = self._client.search_registered_models(f"name={literal(name)}", max_results=1)
         return found[0] if found else None
 
     def _experiment(self, name: str) -> str:

@@ -49,6 +49,8 @@ def restore(source: Path, home: Path, *, progress: Callable[[str], None] = lambd
     try:
         for relative, facts in files.items():
             _put(source / relative, partial / relative, facts)
+        for folder, mode in manifest["folders"].items():
+            (partial / folder).chmod(int(mode))
         _open_again(partial)
         if home.exists():
             home.rmdir()
@@ -90,14 +92,20 @@ def read_manifest(source: Path) -> dict[str, Any]:
     """A backup's manifest. Raises NotFound when there is none, or none of this kind."""
     try:
         manifest = json.loads((source / MANIFEST).read_bytes())
-        known = manifest["format"] == FORMAT and isinstance(manifest["files"], dict)
+        known = (
+            manifest["format"] == FORMAT
+            and isinstance(manifest["files"], dict)
+            and isinstance(manifest["folders"], dict)
+        )
     except (OSError, ValueError, KeyError, TypeError):
         known = False
     if not known:
         raise NotFound(
             f"{source} is no whole backup: it has no {MANIFEST} of a known kind", "name a folder of `scoretrace backup`"
         )
-    if outside := [p for p in manifest["files"] if Path(p).is_absolute() or ".." in Path(p).parts]:
+    if outside := [
+        p for p in (*manifest["files"], *manifest["folders"]) if Path(p).is_absolute() or ".." in Path(p).parts
+    ]:
         raise HomeDamaged(f"{source / MANIFEST} names files outside of the backup: {outside[0]}", "take another backup")
     return dict(manifest)
 

@@ -26,7 +26,16 @@ if TYPE_CHECKING:
 prepare_process()
 # Machines differ and share their cores: a law is checked for its truth, not for its speed.
 hypothesis.settings.register_profile("scoretrace", deadline=None)
+hypothesis.settings.register_profile("long", deadline=None, max_examples=3_000)  # pytest --hypothesis-profile=long
 hypothesis.settings.load_profile("scoretrace")
+
+
+def examples(few: int) -> hypothesis.settings:
+    """As many examples as an ordinary run has time for; all of them under the profile ``long``."""
+    long = hypothesis.settings.default.max_examples >= 3_000
+    quiet = [hypothesis.HealthCheck.function_scoped_fixture, hypothesis.HealthCheck.too_slow]
+    return hypothesis.settings(deadline=None, suppress_health_check=quiet, **({} if long else {"max_examples": few}))
+
 
 EVE, FIRST, SECOND, THIRD = (date(2026, 3, day) for day in (11, 12, 13, 14))
 

@@ -235,9 +235,10 @@ class Approvals:
 
         def step(book: Book) -> tuple[str, str, Mapping[str, Any]]:
             p, now = checks.found(book, id_), self.now()
-            against = rules.against_signing(p, actor, now, self.disabled())
-            if against:
+            if against := rules.against_signing(p, actor, now, self.disabled()):
                 raise PromotionRefused(f"{actor.name} may not sign promotion {id_}: {against}", checks.who_signs(p))
+            if against := rules.against_meaning(meaning):
+                raise PromotionRefused(against, "leave --meaning out, or raise a finding with `promotions review`")
             self._require_same_bytes(p)
             said = {
                 "promotion": id_,

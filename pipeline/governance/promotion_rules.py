@@ -6,6 +6,7 @@ they are genuine is checked where the keys are (``approvals``).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from datetime import date, datetime, timedelta
 
@@ -45,6 +46,14 @@ def against_signing(p: Promotion, actor: Actor, now: datetime, disabled: Collect
             f"review {p.id} --external-reference REFERENCE`"
         )
     return None
+
+
+def against_meaning(meaning: str) -> str | None:
+    """Why these words are no approval. A signature counts towards the quorum, so it says that it approves."""
+    said = " ".join(meaning.split())
+    if re.match(r"I (have reviewed the evidence and )?approve\b(?! (nothing|neither|none)\b)", said):
+        return None
+    return f"a signature says “I approve …”, and this one would say {said[:100]!r}"
 
 
 def _signed_in_for(p: Promotion, actor: Actor) -> bool:

@@ -34,11 +34,11 @@ ROWS = "outcome_rows"
 METHOD = "1"  # raised when figures of unchanged inputs would come out otherwise: they are then measured again
 
 VINTAGE = "vintage"
-SEGMENTS: Mapping[str, tuple[str, ...]] = {
-    "account": ("product", VINTAGE),
-    "application": ("product", "channel", "state"),
+_SPLITS: Mapping[str, tuple[str, ...]] = {
+    "account": ("product", "state", VINTAGE),
+    "application": ("product", "state", "channel"),
 }
-"""By which columns of ``outcome_rows`` figures are split; vintage is the month an account was opened, 2024-03."""
+"""Which columns of ``outcome_rows`` a subject can be split by; vintage is the month an account was opened, 2024-03."""
 
 _NEWEST = "load_date DESC, load_id DESC, source_file DESC, source_row DESC"
 
@@ -119,6 +119,14 @@ def cohorts(
     return found
 
 
+def segments_of(portfolio: Portfolio, subject: str) -> tuple[str, ...]:
+    """By what a subject's figures are split: those of the portfolio's segments that its outcome rows have.
+
+    Grades have a table of their own, and ``arrival`` says something of a night, not of a month.
+    """
+    return tuple(name for name in portfolio.monitoring.segments if name in _SPLITS[subject])
+
+
 def fill(
     con: duckdb.DuckDBPyConnection, portfolio: Portfolio, cohort: Cohort, as_of: date, record: ScoringRecord | None
 ) -> Filled:
@@ -175,6 +183,7 @@ def inputs_sha256(
         "events": portfolio.label.events,
         "horizon": portfolio.label.horizon_months,
         "grades": [(g.name, g.pd_up_to) for g in portfolio.grades],
+        "segments": segments_of(portfolio, cohort.subject),
         "training": record and record.training_sets.get((cohort.model_name, cohort.model_version)),
     }
     # A sum of hashes: the same for any order of the rows. Events up to the horizon's end decide label and exclusion.
@@ -260,7 +269,7 @@ def _scores_of(cohort: Cohort, as_of: date, record: ScoringRecord | None) -> str
         # The account's newest statement at the score; older than two months it would not have been scored.
         return f"""
             SELECT s.account_id AS subject_id, s.account_id, s.as_of_date, s.log_odds, s.pd, s.grade, a.product,
-                strftime(a.opened_on, '%Y-%m') AS vintage
+                k.state, strftime(a.opened_on, '%Y-%m') AS vintage
             FROM {lake.ALIAS}.scores.account_scores s
             LEFT JOIN (
                 SELECT account_id, product, opened_on FROM {lake.ALIAS}.raw.loan_servicing
@@ -268,6 +277,11 @@ def _scores_of(cohort: Cohort, as_of: date, record: ScoringRecord | None) -> str
                     AND statement_date > {literal(add_months(day, -2))}
                 QUALIFY row_number() OVER (PARTITION BY account_id ORDER BY statement_date DESC, {_NEWEST}) = 1
             ) a ON a.account_id = s.account_id
+            LEFT JOIN (
+                SELECT account_id, max_by(state, (load_date, load_id, source_row)) AS state
+                FROM {lake.ALIAS}.raw.applications
+                WHERE load_date <= {literal(day)} AND account_id IS NOT NULL GROUP BY account_id
+            ) k ON k.account_id = s.account_id
             WHERE s.as_of_date = {literal(day)}
         """
     published = "" if record is None else f"AND run_id IN ({literals(sorted(set(record.runs.values())))})"

@@ -98,7 +98,7 @@ def measure_outcomes(
             filled = cohorts.fill(con, portfolio, cohort, as_of, record)
             try:
                 take = measure if cohort.kind(as_of) == MATURED else estimate
-                found = take(con, cohorts.ROWS, cohorts.SEGMENTS[spec.subject])
+                found = take(con, cohorts.ROWS, cohorts.segments_of(portfolio, spec.subject))
             finally:
                 con.execute(f"DROP TABLE IF EXISTS temp.{cohorts.ROWS}")
             if not found:

@@ -6,14 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-SEGMENTS = ("product", "state", "vintage", "grade", "arrival")
+SEGMENTS = ("product", "state", "vintage", "grade", "arrival", "channel")
 
 
 @dataclass(frozen=True)
 class DriftPolicy:
     """Bounds of the drift statistics and alerts.
 
-    segments: how the book is split, each way by itself; ``arrival`` parts what has news of this night from the rest.
+    segments: how the book is split, each way by itself, for drift and for outcomes; ``arrival`` parts what has news of
+    this night from the rest (drift only), ``channel`` parts applications (outcomes only).
     watched: split → on how many of the last ``of`` nights a moderate drift of one of its segments must stand; only
     these splits' segments raise an alert alone. For ``arrival`` one night is enough: its rows are new every night.
     moderate, high: PSI from which on a feature has drifted. alpha: chance of a single significant PSI without drift.

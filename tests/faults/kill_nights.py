@@ -19,13 +19,19 @@ def main() -> None:
     parser.add_argument("--skip", type=int, default=0, help="draws to pass over: go on where a run was stopped")
     parser.add_argument("--prepared", type=Path, help="a folder made before (it holds a folder `home`)")
     parser.add_argument("--tests", action="store_true", help="with dbt's data tests: twice the time, the same writes")
+    parser.add_argument("--points", action="store_true", help="only once at the worst moment of each task, in one home")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="scoretrace-kill-", dir=Path.cwd().parent) as scratch:
+    with tempfile.TemporaryDirectory(
+        prefix="scoretrace-kill-", dir=options.prepared and options.prepared.parent
+    ) as scratch:
         prepared = options.prepared or _made(Path(scratch) / "prepared")
         nights = Nights(prepared / "home", Path(scratch), SECOND, tests=options.tests)
         expected = nights.undisturbed()
         took = ", ".join(f"{t} {s:.1f} s" for t, s in nights.seconds.items())
         print(f"undisturbed: content {expected[:12]}; {took}", flush=True)
+        if options.points:
+            print(f"killed in {', '.join(nights.at_points())}: the same bytes")
+            return
         killed, over, reads, began = Counter[str](), Counter[str](), 0, time.monotonic()
         for number, (task, share) in enumerate(drawn(options.seed, options.times), start=1):
             if number <= options.skip:

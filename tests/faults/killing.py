@@ -12,6 +12,7 @@ import os
 import random
 import shutil
 import signal
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ from typing import Any
 
 from pipeline import home, lake, ledger, nightly
 from pipeline.config import Settings
+from pipeline.runs import RunLedger
 from pipeline.score import partition_sha256
 from pipeline.transform import BuildResult, Warehouse
 from tests.signing_off import at_the_home
@@ -120,8 +122,31 @@ class Nights:
         shutil.rmtree(settings.home)
         return Killed(task, wait, survived, content, looked)
 
-    def _start(self, settings: Settings) -> tuple[int, int]:
-        """Fork a child that runs the night; returns its id, and where it tells which task it begins."""
+    def at_points(self) -> list[str]:
+        """Kill a night in one home where it hurts most in each task, then let it run; returns the tasks it died in."""
+        settings = fork_home(self.prepared, self.scratch / "points")
+        with self._reader(settings):
+            for task in POINTS:
+                child, told = self._start(settings, task)
+                reached = list(_lines(told))
+                _, status = os.waitpid(child, 0)
+                assert os.WIFSIGNALED(status), f"{task} was over before it was killed"
+                assert reached[-1] == task, reached
+                assert self._content(settings) == "", f"half a night was published: killed in {task}"
+            child, told = self._start(settings)
+            list(_lines(told))
+            _, status = os.waitpid(child, 0)
+            assert status == 0, (settings.home / "night.log").read_text()[-3000:]
+        assert self._content(settings) == self.expected
+        statuses = {r.status for r in ledger.runs(ledger.open_ledger(settings), since=self.as_of)}
+        assert statuses == {"abandoned", "succeeded"}, statuses
+        return list(POINTS)
+
+    def _start(self, settings: Settings, point: str = "") -> tuple[int, int]:
+        """Fork a child that runs the night; returns its id, and where it tells which task it begins.
+
+        point: the task in which the child ends itself, at its worst moment.
+        """
         reading, writing = os.pipe()
         child = os.fork()
         if child:
@@ -131,9 +156,11 @@ class Nights:
         with _child(settings.home / "night.log"):
             portfolio, engine = home.open_home(settings)
             self.warehouse.settings = settings
+            if point:
+                POINTS[point]()
             nightly.run_night(
                 settings, portfolio, engine, self.as_of, actor=at_the_home(), extracts=settings.extracts_dir,
-                warehouse=self.warehouse, listeners=[_Teller(writing)],
+                warehouse=self.warehouse, listeners=[_Teller(writing, point)],
             )  # fmt: skip
         raise AssertionError("unreachable")
 
@@ -168,12 +195,61 @@ class _Untested(Warehouse):
         return super().build(*args, **{**options, "tests": False})
 
 
+def _die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _dying(function: Callable[..., Any], calls_before: int) -> Callable[..., Any]:
+    left = [calls_before]
+
+    def wrapped(*arguments: Any, **options: Any) -> Any:
+        if not left[0]:
+            _die()
+        left[0] -= 1
+        return function(*arguments, **options)
+
+    return wrapped
+
+
+def _while_models_build() -> None:
+    """Some models are built, some are not yet."""
+    invoke = Warehouse._invoke
+
+    def invoked(self: Warehouse, command: str, *arguments: Any) -> Any:
+        if command == "run":
+            threading.Timer(1.5, _die).start()
+        return invoke(self, command, *arguments)
+
+    Warehouse._invoke = invoked  # type: ignore[method-assign]
+
+
+def _between_models() -> None:
+    """The accounts' scores are committed, the applications' are not."""
+    nightly.score = _dying(nightly.score, 1)  # type: ignore[attr-defined]
+
+
+def _before_the_pointer() -> None:
+    """The marts are committed, the pointer still shows the night before."""
+    RunLedger.publish = _dying(RunLedger.publish, 0)  # type: ignore[method-assign]
+
+
+POINTS: dict[str, Callable[[], None]] = {
+    "land": lambda: None,  # a moment after it began: see ``_Teller``
+    "gate": lambda: None,
+    "features": _while_models_build,
+    "score": _between_models,
+    "publish": _before_the_pointer,
+}
+
+
 class _Teller:
-    def __init__(self, pipe: int) -> None:
-        self.pipe = pipe
+    def __init__(self, pipe: int, point: str) -> None:
+        self.pipe, self.point = pipe, point
 
     def task_started(self, run_id: str, task: str, attempt: int) -> None:
         os.write(self.pipe, f"{task}\n".encode())
+        if task == self.point and task in ("land", "gate"):
+            threading.Timer(0.15, _die).start()
 
     def task_finished(self, run_id: str, task: str, attempt: int, result: object, error: str | None) -> None:
         pass

@@ -20,7 +20,7 @@ from pipeline import control, lake_files, ledger
 from pipeline.config import Settings
 from pipeline.governance import audit, canonical_json, chain
 from tests.conftest import FIRST, SECOND, Cascade
-from tests.faults.conftest import SCORETRACE, call, doctor, remounted
+from tests.faults.conftest import SCORETRACE, call, doctor, doctor_by_hand, remounted
 
 Content = Callable[[Settings, date], str | None]
 
@@ -48,7 +48,7 @@ def a_live_file(settings: Settings, schema: str = "raw", table: str = "loan_serv
 
 
 def test_a_whole_home_is_found_whole(published: Settings) -> None:
-    assert doctor(published) == {}
+    assert doctor_by_hand(published) == doctor(published) == {}
 
 
 def test_a_missing_parquet_file_is_named_and_comes_back_from_a_backup(
@@ -58,7 +58,7 @@ def test_a_missing_parquet_file_is_named_and_comes_back_from_a_backup(
     path.unlink()
     refused(own_home, path.name, "is missing", "scoretrace doctor", "raw.loan_servicing")
     still_as_it_was(own_home, cascade, content_of)
-    (fault,) = doctor(own_home)["lake files"]
+    (fault,) = doctor_by_hand(own_home)["lake files"]
     assert path.name in fault["about"] and "--damaged-only" in fault["repair"]
     back = call(own_home, "restore", str(kept), str(own_home.home), "--damaged-only")
     assert back.returncode == 0 and "1 files put back" in back.stdout

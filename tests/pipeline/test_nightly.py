@@ -18,7 +18,7 @@ from sqlalchemy import select
 
 from app import reports
 from pipeline import control, home, lake, ledger, synth
-from pipeline.config import Settings
+from pipeline.config import REPOSITORY, Settings
 from pipeline.errors import FeatureBuildFailed, GateFailed, LandingError, ModelRefused
 from pipeline.nightly import run_night
 from pipeline.registry import Registry
@@ -87,83 +87,15 @@ def test_the_night_again_gives_the_same_bytes_and_never_doubles(cascade: Cascade
     assert doubled == []
 
 
-KILLED_NIGHT = """
-import functools, os, signal, sys, threading
-from datetime import date
-from pathlib import Path
-from pipeline.config import Settings, prepare_process
-prepare_process()
-from pipeline import home, nightly
-from pipeline.runs import RunLedger
-from pipeline.transform import Warehouse
-from tests.signing_off import at_the_home
-
-task_to_kill = sys.argv[3]
-
-def die():
-    os.kill(os.getpid(), signal.SIGKILL)
-
-def dying(function, calls_before):
-    left = [calls_before]
-    @functools.wraps(function)
-    def wrapped(*args, **kwargs):
-        if not left[0]:
-            die()
-        left[0] -= 1
-        return function(*args, **kwargs)
-    return wrapped
-
-class Clock:
-    def task_started(self, run_id, task, attempt):
-        if task == task_to_kill and task in ("land", "gate"):
-            threading.Timer(0.15, die).start()
-    def task_finished(self, run_id, task, attempt, result, error):
-        if task == task_to_kill:
-            print("survived", flush=True)
-            os._exit(3)
-
-if task_to_kill == "features":  # the models are building: some are, some are not yet
-    invoke = Warehouse._invoke
-    def invoked(self, command, *args):
-        if command == "run":
-            threading.Timer(1.5, die).start()
-        return invoke(self, command, *args)
-    Warehouse._invoke = invoked
-elif task_to_kill == "score":  # the accounts' scores are committed, the applications' are not
-    nightly.score = dying(nightly.score, 1)
-elif task_to_kill == "publish":  # the marts are committed, the pointer still shows the night before
-    RunLedger.publish = dying(RunLedger.publish, 0)
-
-settings = Settings.at(Path(sys.argv[1]))
-portfolio, engine = home.open_home(settings)
-nightly.run_night(settings, portfolio, engine, date.fromisoformat(sys.argv[2]), actor=at_the_home(),
-                  extracts=settings.extracts_dir, listeners=[Clock()])
-"""
-
-
 @pytest.mark.timeout(900)
-def test_killed_in_every_task_it_converges_and_readers_never_see_half(
-    cascade: Cascade, tmp_path: Path, content_of: Content
-) -> None:
-    undisturbed = cascade.copy(tmp_path / "undisturbed")
-    expected = night(undisturbed, SECOND, undisturbed.extracts_dir)
-    settings = cascade.copy(tmp_path / "killed")
-    before = reports.published_scores(settings, FIRST, "account", 50)
-    # In the middle of each task; all that the tasks before it commit stands by then.
-    for task in ("land", "gate", "features", "score", "publish"):
-        done = subprocess.run(
-            [sys.executable, "-c", KILLED_NIGHT, str(settings.home), str(SECOND), task],
-            capture_output=True, text=True, timeout=300,
-        )  # fmt: skip
-        assert "survived" not in done.stdout, f"{task} was over before it was killed"
-        assert done.returncode == -9, done.stderr
-        last = ledger.runs(ledger.open_ledger(settings), limit=1)[0]
-        assert ledger.task_attempts(ledger.open_ledger(settings), last.run_id)[-1].task == task
-        assert content_of(settings, SECOND) is None, task
-        assert reports.published_scores(settings, FIRST, "account", 50) == before, task
-    assert night(settings, SECOND, settings.extracts_dir) == expected
-    statuses = {r.status for r in ledger.runs(ledger.open_ledger(settings), since=SECOND)}
-    assert statuses == {"abandoned", "succeeded"}
+def test_killed_in_every_task_it_converges_and_readers_never_see_half(cascade: Cascade) -> None:
+    """In the middle of each task, a reader looking all the while; ``make kill-nights`` does it at random moments."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.faults.kill_nights", "--points", "--prepared", str(cascade.settings.home.parent)],
+        cwd=REPOSITORY, capture_output=True, text=True, timeout=800,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "killed in land, gate, features, score, publish: the same bytes" in done.stdout
 
 
 def extracts_with(settings: Settings, folder: Path, incident: str) -> Path:

@@ -414,3 +414,25 @@ def test_who_made_or_requested_a_version_neither_unblocks_it_nor_sets_its_condit
         desk(book).condition(dana, p.id, max_subjects=10)
     desk(book).close_finding(dana, p.id, "F2", "it does not block")
     assert [f.open for f in desk(book).promotion(p.id).findings] == [True, False]
+
+
+def test_a_signature_that_approves_nothing_counts_for_nothing(book: Book) -> None:
+    p = asked(book)
+    for meaning in ("I object", "I do not approve", "reviewed", "I approve nothing of it"):
+        with pytest.raises(PromotionRefused, match="a signature says “I approve"):
+            desk(book).sign(person("avery", "approver"), p.id, meaning=meaning, reason="r")
+    assert desk(book).promotion(p.id).signatures == ()
+
+
+def test_who_trained_is_who_the_log_says_whatever_the_run_s_row_says(book: Book) -> None:
+    version = second(book)
+    with book.engine.begin() as connection:
+        row = text("SELECT run_id FROM training_runs WHERE model_version = :v ORDER BY id DESC LIMIT 1")
+        run_id = connection.scalar(row, {"v": version})
+    audit.append(book.engine, actor="tess", action="run.started", subject=f"run:{run_id}", detail={})
+    with book.engine.begin() as connection:
+        connection.execute(text("UPDATE runs SET actor = 'nobody' WHERE run_id = :r"), {"r": run_id})
+    p = desk(book).request(person("dana", "data_scientist"), "pd_default", version, "fresher cohorts")
+    assert p.trainer == "tess"
+    with pytest.raises(PromotionRefused, match="tess trained"):
+        sign(book, p, "tess")

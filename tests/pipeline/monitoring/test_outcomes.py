@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -188,6 +189,17 @@ def test_applications_count_at_their_first_score_once_booked(tmp_path: Path) -> 
         assert [(p.segment, p.value, p.n) for p in parts] == [
             ("all", "", 3), ("channel", "online", 3), ("product", "card", 3), ("state", "NY", 3),
         ]  # fmt: skip
+
+
+def test_segments_are_those_that_the_portfolio_declares(book: Book) -> None:
+    book.statement(1, date(2024, 1, 20), date(2023, 3, 5), "card")
+    book.application(1, date(2023, 3, 1), 1, date(2023, 3, 2))
+    declared = replace(PORTFOLIO, monitoring=replace(PORTFOLIO.monitoring, segments=("vintage", "state", "arrival")))
+    measure_outcomes(book.con, declared, NIGHT, "run")
+    parts = {(p.segment, p.value) for p in outcome_reads.performance(book.con, NIGHT, segment=None)}
+    assert parts == {("all", ""), ("vintage", "2023-03"), ("state", "NY")}
+    (again,) = measure_outcomes(book.con, PORTFOLIO, NIGHT, "run").measured  # another declaration: measured anew
+    assert again.n == 5
 
 
 def test_account_segments_come_from_the_statement_known_at_the_score(book: Book) -> None:

@@ -1,0 +1,87 @@
+"""Whatever a command is given, it answers with a result or a sentence: exit code 0, 1 or 2, never a traceback."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app import cli
+from tests.conftest import examples
+
+LONG = {"serve", "demo", "generate", "retrain", "replay-model", "nightly", "backfill", "init", "maintain", "doctor",
+        "backup", "restore", "rotate-key"}  # fmt: skip
+"""Commands that take minutes or make something: their arguments are of the same kinds as the others'."""
+WORDS = st.one_of(
+    st.sampled_from(
+        ["pd_default", "pd_default/1", "pd_default/99", "1", "0", "-1", "2026-03-14", "2026-02-30", "0001-01-01",
+         "1048000", "account", "application", "product=card", "=", "a/b/c", "'; DROP TABLE runs; --", "%", "*", "", " ", "[bold]",
+         "../../etc/passwd", "9" * 40, "é", "\u202e", "utilization_3m_avg", "promotion.", "model:pd_default/1"]
+    ),
+    st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20),
+)  # fmt: skip
+
+
+def leaves(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for name, found in sorted(command.commands.items()):
+        if name in LONG:
+            continue
+        if hasattr(found, "commands"):
+            yield from leaves(found, (*path, name))
+        else:
+            yield (*path, name), found
+
+
+COMMANDS = list(leaves(typer.main.get_command(cli.cli)))
+
+
+@st.composite
+def lines(draw: st.DrawFn) -> list[str]:
+    """A command with arguments in number and options as it declares them, and any words in their places."""
+    path, command = draw(st.sampled_from(COMMANDS))
+    arguments: list[str] = []
+    for parameter in command.params:
+        if parameter.param_type_name == "argument":
+            arguments += [draw(WORDS)] if draw(st.integers(0, 9)) else []
+        elif parameter.name != "help" and (parameter.required or draw(st.booleans())):
+            option = draw(st.sampled_from(parameter.opts))
+            arguments += [option] if parameter.is_flag else [option, draw(_value(parameter))]
+    if not draw(st.integers(0, 9)):
+        arguments.append(draw(WORDS))
+    return [*path, *arguments]
+
+
+def _value(parameter: Any) -> st.SearchStrategy[str]:
+    if "path" in type(parameter.type).__name__.lower():  # below the test's own folder, which is where it runs
+        return st.sampled_from(["here", "no/such/folder/file", ".", "a b", "é.zip", "here/"])
+    if "date" in type(parameter.type).__name__.lower():
+        return st.one_of(st.dates().map(str), WORDS)
+    return WORDS
+
+
+@examples(60)
+@given(line=lines())
+def test_any_arguments(
+    line: list[str], history: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SCORETRACE_HOME", str(history))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["scoretrace", *line])
+    try:
+        cli.main()
+        code: Any = 0
+    except SystemExit as done:
+        code = done.code
+    told = capfd.readouterr()
+    assert code in (0, 1, 2, None), f"{line}: {code}\n{told.err}"
+    assert "Traceback" not in told.err + told.out, line
+
+
+def test_every_command_but_the_long_ones_is_tried() -> None:
+    assert len(COMMANDS) > 30

@@ -1,0 +1,122 @@
+"""A backup is the home of one moment, whole while a night writes; with a byte changed it becomes no home."""
+
+from __future__ import annotations
+
+import json
+import stat
+import threading
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from app import reports
+from pipeline import backup, home
+from pipeline.config import Settings
+from pipeline.errors import ConfigError, HomeDamaged, NotFound
+from pipeline.nightly import run_night
+from pipeline.restore import restore
+from tests.conftest import FIRST, SECOND, Cascade
+from tests.faults.conftest import doctor
+from tests.signing_off import at_the_home
+
+Content = Callable[[Settings, date], str | None]
+
+
+def copy_of(settings: Settings, place: Path, **options: bool) -> backup.Backup:
+    _, engine = home.open_home(settings)
+    return backup.back_up(settings, engine, place, **options)
+
+
+def test_a_backup_becomes_the_same_home(cascade: Cascade, kept: Path, tmp_path: Path, content_of: Content) -> None:
+    made = restore(kept, tmp_path / "again")
+    settings = Settings.at(made.home)
+    assert doctor(settings) == {}
+    assert content_of(settings, FIRST) == cascade.content_sha256
+    assert reports.published_scores(settings, FIRST, "account", 50) == reports.published_scores(
+        cascade.settings, FIRST, "account", 50
+    )
+    assert stat.S_IMODE((settings.keys_dir / "signing.pem").stat().st_mode) == 0o600
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o700  # it holds the signing key
+
+
+def test_while_a_night_runs_every_copy_is_a_home_of_one_moment(
+    own_home: Settings, tmp_path: Path, content_of: Content
+) -> None:
+    portfolio, engine = home.open_home(own_home)
+    copies: list[Path] = []
+    over = threading.Event()
+
+    def copy_on() -> None:
+        while not over.is_set():
+            copies.append(copy_of(own_home, tmp_path / f"copy{len(copies)}", link=True).place)
+
+    copying = threading.Thread(target=copy_on)
+    copying.start()
+    try:
+        report = run_night(own_home, portfolio, engine, SECOND, actor=at_the_home(), extracts=own_home.extracts_dir)
+    finally:
+        over.set()
+        copying.join()
+    assert len(copies) >= 3
+    seen = set()
+    for number in sorted({0, len(copies) // 3, len(copies) * 2 // 3, len(copies) - 1}):
+        settings = Settings.at(restore(copies[number], tmp_path / f"home{number}").home)
+        faults = doctor(settings)
+        assert set(faults) <= {"runs"}, faults  # the night that was under way is unfinished in it, and nothing else
+        seen.add(content_of(settings, SECOND))
+    assert seen <= {None, report.content_sha256}
+    assert None in seen
+
+
+def test_nothing_is_overwritten_and_nothing_lies_in_the_home(published: Settings, kept: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="not empty"):
+        restore(kept, published.home)
+    with pytest.raises(ConfigError, match="not empty"):
+        copy_of(published, kept)
+    with pytest.raises(ConfigError, match="in the home itself"):
+        copy_of(published, published.home / "backups" / "one")
+    with pytest.raises(NotFound, match="no whole backup"):
+        restore(published.home, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("file", ["control.sqlite", "lake/data", "archive", "keys/signing.pem"])
+def test_a_byte_changed_in_a_backup_and_no_home_comes_of_it(published: Settings, tmp_path: Path, file: str) -> None:
+    place = copy_of(published, tmp_path / "copy").place
+    path = (
+        place / file if (place / file).is_file() else next(p for p in sorted((place / file).rglob("*")) if p.is_file())
+    )
+    body = bytearray(path.read_bytes())
+    body[len(body) // 2] ^= 1
+    path.write_bytes(body)
+    with pytest.raises(HomeDamaged, match="SHA-256"):
+        restore(place, tmp_path / "again")
+    assert not [p for p in tmp_path.iterdir() if "again" in p.name]
+
+
+def test_a_manifest_that_leads_out_of_the_backup_is_refused(published: Settings, tmp_path: Path) -> None:
+    place = copy_of(published, tmp_path / "copy", link=True).place
+    manifest = json.loads((place / backup.MANIFEST).read_text())
+    manifest["files"]["../escaped"] = {"sha256": "0" * 64, "bytes": 0, "mode": 0o644}
+    (place / backup.MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(HomeDamaged, match="outside"):
+        restore(place, tmp_path / "again")
+
+
+def test_a_copy_that_was_stopped_leaves_nothing(published: Settings, tmp_path: Path) -> None:
+    def stop(line: str) -> None:
+        if "registry" in line:
+            raise KeyboardInterrupt
+
+    _, engine = home.open_home(published)
+    with pytest.raises(KeyboardInterrupt):
+        backup.back_up(published, engine, tmp_path / "copy", progress=stop)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_in_postgresql_is_said_to_be_elsewhere(published: Settings) -> None:
+    shared = Settings.at(published.home, control_url="postgresql+psycopg://x", lake_catalog="postgres:dbname=x")
+    assert backup.databases_elsewhere(shared) == ("control store", "lake catalog")
+    assert backup.databases_elsewhere(published) == ()

@@ -1,0 +1,47 @@
+"""A model whose SQL is another than the night before is named as a cause; one whose dates alone differ is not."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from lineage.causes import Search
+from pipeline import archive, home, ledger
+from pipeline.config import Settings
+from pipeline.monitoring.alert_rules import DRIFT, Finding
+from pipeline.runs import SUCCEEDED, RunLedger
+from tests.conftest import EVE, FIRST
+
+COLUMN = "features.account_features.utilization_3m_avg"
+
+
+@pytest.mark.parametrize("changed", ["sql", "dates"])
+def test_a_changed_definition_is_named_and_a_changed_date_is_not(own_home: Settings, changed: str) -> None:
+    portfolio, engine = home.open_home(own_home)
+    tonight = ledger.publication_for(engine, FIRST)
+    assert tonight is not None
+    before = []
+    for result in ledger.dbt_results(engine, tonight.run_id):
+        if result.model == "feat_utilization" and result.definition_sha256:
+            sql = archive.read_text(own_home, result.definition_sha256)
+            other = f"{sql}\n-- and another rule" if changed == "sql" else re.sub(str(FIRST), str(EVE), sql)
+            result = replace(result, definition_sha256=archive.keep(own_home, other.encode()))
+        before.append(result)
+    earlier = RunLedger.start(
+        engine, kind="nightly", as_of=EVE, actor="night-batch", portfolio=portfolio, snapshot=tonight.snapshot_id
+    )
+    earlier.add_dbt_results(before)  # type: ignore[arg-type]
+    earlier.publish(
+        **{k: v for k, v in vars(tonight).items() if k not in ("id", "run_id", "published_at", "as_of", "models")},
+        as_of=EVE,
+        models=[vars(m) for m in tonight.models],
+    )
+    earlier.finish(SUCCEEDED)
+    finding = Finding("drift/pd_default/feat_utilization", DRIFT, "high", "drifted", columns=(COLUMN,))
+    named = {c.source: c.reason for c in Search(own_home, engine, portfolio, tonight.run_id).causes(finding)}
+    if changed == "sql":
+        assert named["model feat_utilization"] == f"its SQL is not that of the night of {EVE}"
+    assert ("model feat_utilization" in named) == (changed == "sql")
+    assert not [m for m in named if m.startswith("model ") and m != "model feat_utilization"]
