@@ -45,9 +45,12 @@ def progress(line: str) -> None:
 
 
 def say_error(message: str, next_step: str) -> None:
-    err.print(f"[bold red]✕[/bold red] {plain(message)}")
-    if next_step:
-        err.print(f"  [bold]next:[/bold] {plain(next_step)}")
+    try:
+        err.print(f"[bold red]✕[/bold red] {plain(message)}")
+        if next_step:
+            err.print(f"  [bold]next:[/bold] {plain(next_step)}")
+    except (MemoryError, ImportError):  # there is not even room to print in colour
+        sys.stderr.write(f"✕ {message}\n  next: {next_step}\n")
 
 
 def plain(text: str) -> str:

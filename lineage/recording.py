@@ -19,6 +19,7 @@ from pipeline.config import Settings
 from pipeline.errors import NotFound
 from pipeline.ledger import DbtResult, Publication, Run, ScoredModel, TaskAttempt
 from pipeline.portfolio import Portfolio
+from pipeline.sql import ident
 
 SUBJECTS = ("account", "application")
 
@@ -79,9 +80,9 @@ class Recording:
         texts = {m.name: m.sql for m in self.models}
         for model in self.models:
             for other in self.models:
-                texts[model.name] = texts[model.name].replace(other.relation, f'"{other.name}"')
-        ctes = ",\n".join(f'"{name}" AS ({text}\n)' for name, text in texts.items())
-        return f'WITH {ctes}\nSELECT * FROM "{self.target.name}"'
+                texts[model.name] = texts[model.name].replace(other.relation, ident(other.name))
+        ctes = ",\n".join(f"{ident(name)} AS ({text}\n)" for name, text in texts.items())
+        return f"WITH {ctes}\nSELECT * FROM {ident(self.target.name)}"
 
     def portfolio(self) -> Portfolio:
         """The lender's portfolio as it was on that night: grades and points are its. Raises NotFound."""

@@ -15,9 +15,13 @@ from pipeline.errors import ConfigError, FeatureBuildFailed, HomeDamaged, Machin
 
 _AGAIN = "then run the same command again: what was half done is done over, and the last published night stands"
 _FULL = re.compile(r"no space left on device|database or disk is full|disk quota exceeded|file too large", re.I)
-_READ_ONLY = re.compile(r"read-only file system|attempt to write a readonly database|permission denied", re.I)
+_READ_ONLY = re.compile(
+    r"read-only file system|attempt to write a readonly database|permission denied|unable to open database file", re.I
+)
 _MEMORY = re.compile(
-    r"out of memory error|failed to allocate|failed to pin block|cannot allocate memory|bad_alloc|out of memory", re.I
+    r"out of memory error|failed to allocate|failed to pin block|cannot allocate memory|bad_alloc|out of memory"
+    r"|failed to map segment",
+    re.I,
 )
 _BAD_STORE = re.compile(
     r"database disk image is malformed|file is not a database|disk I/O error|malformed database", re.I

@@ -7,7 +7,6 @@ into the control store once the run that wrote it is over, and is compared befor
 from __future__ import annotations
 
 import hashlib
-import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -16,12 +15,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import psycopg
 from sqlalchemy import Engine, insert, select
 
-from pipeline import control
+from pipeline import control, lake
 from pipeline.config import Settings
 from pipeline.errors import HomeDamaged
+from pipeline.sql import literal
 
 READ_BY_NIGHTS = ("raw", "intermediate")
 """Schemas whose whole content each night reads again; older nights' features and scores it does not."""
@@ -184,8 +185,12 @@ _NAMED = " UNION ALL ".join(_OF_FILE.format(files=name) for name in ("ducklake_d
 def _rows(catalog: str, query: str) -> Iterator[tuple[Any, ...]]:
     kind, _, place = catalog.partition(":")
     if kind == "sqlite":
-        with closing(sqlite3.connect(f"{Path(place).as_uri()}?mode=ro", uri=True, timeout=30)) as connection:
-            yield from connection.execute(query).fetchall()
+        # Not through Python's SQLite: of two SQLite libraries in one process the one drops the other's file locks.
+        with closing(duckdb.connect(":memory:")) as con:
+            con.execute(f"LOAD {literal(str(lake.extension_path('sqlite_scanner')))}")
+            con.execute(f"ATTACH {literal(place)} AS catalog (TYPE sqlite, READ_ONLY)")
+            con.execute("USE catalog")
+            yield from con.execute(query).fetchall()
     else:
         with psycopg.connect(place) as connection:
             yield from connection.execute(query.encode()).fetchall()

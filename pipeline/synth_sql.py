@@ -275,7 +275,7 @@ def payments(month: Month) -> str:
 def _report(kind: str, number: str, day: str, m: int, level: str, source: str) -> str:
     """A bureau report: ``level`` is the subject's risk as others see it, in SQL; source has k, z, income."""
     return f"""
-    SELECT '{kind}' AS SUBJ_TYP_CD, {number} AS SUBJ_NBR, {day} AS PULL_DT,
+    SELECT {literal(kind)} AS SUBJ_TYP_CD, {number} AS SUBJ_NBR, {day} AS PULL_DT,
         CASE WHEN unif_thin_file(k, 0) >= 0.02 THEN greatest(300, least(850,
             round(700 - 46 * lvl + 18 * norm_bureau_level(k, 0) + 11 * norm_bureau(k, {m}))))::INTEGER END AS VS_SCORE,
         greatest(0, round(5 + 2.5 * norm_trades(k, 0) + 0.4 * lvl))::INTEGER AS OPEN_TRD_CNT,
@@ -338,7 +338,7 @@ def credit_applications() -> str:
 
 
 _DEMOGRAPHICS = """
-    SELECT '{kind}' AS SUBJ_TYP_CD, subject AS SUBJ_NBR, load_date AS REC_DT,
+    SELECT {literal(kind)} AS SUBJ_TYP_CD, subject AS SUBJ_NBR, load_date AS REC_DT,
         CASE WHEN age < 25 THEN '18-24' WHEN age < 35 THEN '25-34' WHEN age < 45 THEN '35-44' WHEN age < 55 THEN '45-54'
              WHEN age < 65 THEN '55-64' ELSE '65+' END AS AGE_BAND_CD,
         CASE WHEN unif_sex(k, 0) < lgt(0.06 * norm_income(k, 0)) THEN 'M' ELSE 'F' END AS SEX_CD,

@@ -165,6 +165,11 @@ def probability(raw):
         return float(1 / (1 + (-Decimal(raw)).exp()))
 
 
+def quoted(name):
+    """A name as SQL takes it."""
+    return '"' + name.replace('"', '""') + '"'
+
+
 def check_features(facts):
     """The archived SQL over the source rows gives the stored features."""
     if facts["masked"]:
@@ -177,8 +182,8 @@ def check_features(facts):
     con = duckdb.connect()
     con.execute("SET threads = 1; SET TimeZone = 'UTC'; ATTACH ':memory:' AS lake; CREATE SCHEMA lake.raw")
     for table, columns in recipe["tables"].items():
-        spelled = ", ".join(f'"{c}" {kind}' for c, kind in columns.items())
-        con.execute(f'CREATE TABLE lake.raw."{table}" ({spelled})')
+        spelled = ", ".join(f"{quoted(c)} {kind}" for c, kind in columns.items())
+        con.execute(f"CREATE TABLE lake.raw.{quoted(table)} ({spelled})")
         path = HERE / "rows" / f"{table}.csv"
         if path.is_file():
             with path.open(encoding="utf-8", newline="") as handle:
@@ -186,9 +191,9 @@ def check_features(facts):
             slots = ", ".join(f"CAST(? AS {columns[c]})" for c in header[1:])
             for row in rows:  # the first column is the row's id in the lake
                 values = [None if v == "" else v for v in row[1:]]
-                con.execute(f'INSERT INTO lake.raw."{table}" VALUES ({slots})', values)
+                con.execute(f"INSERT INTO lake.raw.{quoted(table)} VALUES ({slots})", values)
     for model in recipe["models"]:
-        con.execute(f'CREATE SCHEMA IF NOT EXISTS lake."{model["schema"]}"')
+        con.execute(f"CREATE SCHEMA IF NOT EXISTS lake.{quoted(model['schema'])}")
         sql = (HERE / "sql" / model["file"]).read_text(encoding="utf-8")
         con.execute(f"CREATE {model['kind']} {model['relation']} AS {sql}")
     found = con.execute(f"SELECT * FROM {recipe['models'][-1]['relation']}")

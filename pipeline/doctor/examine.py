@@ -8,13 +8,11 @@ from functools import partial
 from pipeline import ledger, portfolio
 from pipeline.config import Settings
 from pipeline.doctor import machine, records
-from pipeline.doctor.facts import Check, Checked, Fault, Home
+from pipeline.doctor.facts import Check, Checked, Fault, Found, Home
 from pipeline.errors import ScoretraceError
 from pipeline.faults import explained
 
 _CHECKS: tuple[tuple[str, Check], ...] = (
-    ("modes", machine.modes),
-    ("disk", machine.disk),
     ("clock", machine.time),
     ("writer", machine.writer),
     ("runs", machine.unfinished),
@@ -39,7 +37,10 @@ def examine(settings: Settings, progress: Callable[[str], None] = lambda _: None
     if not settings.home.is_dir():
         repair = "run `scoretrace init --portfolio cascade`, or set SCORETRACE_HOME to an existing home"
         return (Checked("home", str(settings.home), (Fault(str(settings.home), "there is no such folder", repair),)),)
-    done = [_made("stores", lambda: records.stores(settings), settings)]
+    before: tuple[tuple[str, Callable[[Settings], Found]], ...] = (
+        ("modes", machine.modes), ("disk", machine.disk), ("stores", records.stores),
+    )  # fmt: skip
+    done = [_made(name, partial(check, settings), settings) for name, check in before]
     done.append(_made("home", look, settings))
     for home in opened:
         for name, check in _CHECKS:

@@ -24,9 +24,9 @@ _AGAIN = {
 }
 
 
-def modes(home: Home) -> Found:
+def modes(settings: Settings) -> Found:
     """The home can be written, by nobody but its owner; secrets are their owner's alone."""
-    settings, faults = home.settings, []
+    faults = []
     for folder in (settings.home, settings.lake_data, settings.archive_dir, settings.registry_dir):
         if not folder.is_dir():
             faults.append(
@@ -51,12 +51,12 @@ def modes(home: Home) -> Found:
     return f"the home can be written by its owner; signing key {key}", faults
 
 
-def disk(home: Home) -> Found:
+def disk(settings: Settings) -> Found:
     """There is room for a night."""
-    usage = shutil.disk_usage(home.settings.home)
+    usage = shutil.disk_usage(settings.home)
     says = f"{usage.free / 1e9:,.1f} GB free of {usage.total / 1e9:,.1f} GB"
     if usage.free < LEAST_FREE_BYTES:
-        where = home.settings.home
+        where = settings.home
         return says, [Fault(str(where), f"only {usage.free / 1e6:.1f} MB free", f"make room: `df -h {where}`")]
     return says, []
 

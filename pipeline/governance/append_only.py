@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from sqlalchemy import DDL, Table, event
 
+from pipeline.sql import literal
+
 
 def protect(table: Table) -> None:
     """Have UPDATE, DELETE, TRUNCATE and REPLACE refused on a table with one primary key column, once it is made."""
@@ -24,7 +26,7 @@ def _sqlite(table: Table) -> tuple[str, ...]:
     def trigger(what: str, statement: str, when: str = "") -> str:
         message = f"{name} is append-only: {what} is refused"
         head = f"CREATE TRIGGER {name}_no_{what.lower()} BEFORE {statement} ON {name} {when}"
-        return f"{head} BEGIN SELECT RAISE(ABORT, '{message}'); END"
+        return f"{head} BEGIN SELECT RAISE(ABORT, {literal(message)}); END"
 
     return (
         trigger("UPDATE", "UPDATE"),

@@ -16,7 +16,8 @@ from tests.published_home import FIRST_ID, LAST
 PAGES = sorted(path.stem for path in (REPOSITORY / "app" / "views").glob("[a-z]*.py"))
 KEYS = st.sampled_from(
     ["as_of", "account", "application", "feature", "segment", "model", "version", "from", "to", "run", "with", "kind",
-     "page", "promotion", "record", "alert", "column", "order", "all", "q", "search", "since", "subject", "month", "split"]
+     "page", "promotion", "record", "alert", "column", "order", "all", "q", "search", "since", "subject",
+     "month", "split"]
 )  # fmt: skip
 VALUES = st.one_of(
     st.sampled_from(
