@@ -7,7 +7,7 @@ TEST_PROCESSES ?= 2
 BIN := .venv/bin
 SETUP := .venv/.ready
 
-.PHONY: help setup tools demo test lint bench bench-explain bench-drift bench-watch kill-nights clean
+.PHONY: help setup tools demo test lint bench bench-explain bench-drift bench-watch bench-portal bench-journeys kill-nights screenshots clean
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -33,8 +33,9 @@ lint: $(SETUP)  ## style, types, direction of imports
 test: $(SETUP) tools lint  ## everything, in a home of its own
 	$(BIN)/pytest -n $(TEST_PROCESSES) --dist worksteal
 
-bench: $(SETUP)  ## seconds, rows and memory per stage (ACCOUNTS=410000)
-	$(BIN)/python -m tests.benchmarks.night --accounts $(or $(ACCOUNTS),41000)
+bench: $(SETUP)  ## seconds, rows, memory and bytes per stage, beside the floor (ACCOUNTS=410000 NIGHTS=3 STAGES=… HOME_AT=…)
+	$(BIN)/python -m tests.benchmarks.night --accounts $(or $(ACCOUNTS),41000) --nights $(or $(NIGHTS),3) \
+		$(if $(STAGES),--stages $(STAGES)) $(if $(HOME_AT),--home $(HOME_AT)) $(if $(OUT),--json $(OUT))
 
 bench-explain: $(SETUP)  ## how long a trace and a replay take (ACCOUNTS=100000)
 	$(BIN)/python -m tests.benchmarks.explain --accounts $(or $(ACCOUNTS),20000)
@@ -44,6 +45,15 @@ bench-drift: $(SETUP)  ## drift of 140 features in one scan, and reading 90 nigh
 
 bench-watch: $(SETUP)  ## thirty quiet nights, then each incident: what is told, and the cause named first
 	$(BIN)/python -m tests.benchmarks.watching --accounts $(or $(ACCOUNTS),20000)
+
+bench-portal: tools  ## the pages in a real browser, then 20 sessions while a night runs (HOME_AT=a home that is there)
+	$(BIN)/python -m tests.benchmarks.portal $(if $(HOME_AT),--home $(HOME_AT)) $(if $(ACCOUNTS),--accounts $(ACCOUNTS))
+
+bench-journeys: tools  ## the portal's three jobs in clicks and seconds (HOME_AT=a demonstration, OUT=folder of pictures)
+	$(BIN)/python -m tests.benchmarks.journeys --home $(or $(HOME_AT),$(SCORETRACE_HOME)) --out $(or $(OUT),var/pictures)
+
+screenshots: tools  ## every page in light and dark, 1440 and 1024 wide (OUT=folder; HOME_AT=a demonstration that is there)
+	$(BIN)/python -m tests.e2e.screenshots --out $(or $(OUT),var/pictures) $(if $(HOME_AT),--home $(HOME_AT))
 
 kill-nights: $(SETUP)  ## kill the night at random moments of every task, and run it again each time (TIMES=200)
 	$(BIN)/python -m tests.faults.kill_nights --times $(or $(TIMES),200)

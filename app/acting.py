@@ -22,6 +22,8 @@ from pipeline.governance.claims import actor_from_claims, read_group_roles
 
 LONGEST = timedelta(hours=8)
 IDLE = timedelta(minutes=30)
+SIGNING = "signing"
+"""Streamlit's name of the same identity provider, asked with other parameters."""
 _KEY = "signed in"
 _RECORDED = "sign-in on record"
 
@@ -77,6 +79,21 @@ def by_provider() -> bool:
                 f"the portal's secrets cannot be read: {', '.join(present)}", "mend the file and start the portal again"
             ) from error
         return False
+
+
+def login_for_signing() -> None:
+    """Send the browser to the identity provider, which asks for the login anew, whatever it remembers.
+
+    Raises ConfigError without an ``[auth.signing]`` section that says so: Streamlit takes the wish from there alone.
+    """
+    section = st.secrets["auth"].get(SIGNING, {})
+    prompts = str(section.get("client_kwargs", {}).get("prompt", "")).split()
+    if "login" not in prompts:
+        raise ConfigError(
+            "signing needs a login that the identity provider asks for anew, and the portal's secrets do not say how",
+            f'add [auth.{SIGNING}] to them: the keys of [auth], and client_kwargs = {{ prompt = "login" }}',
+        )
+    st.login(SIGNING)
 
 
 def sign_in(engine: Engine, name: str, password: str, now: datetime) -> None:

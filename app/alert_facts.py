@@ -7,7 +7,8 @@ from zoneinfo import ZoneInfo
 
 from app import formats, markup
 from app.markup import Cell, Column, Html
-from pipeline.monitoring.alert_state import ACKNOWLEDGED, OPEN, RESOLVED, Alert, Event
+from pipeline.governance.event import Event
+from pipeline.monitoring.alert_state import ACKNOWLEDGED, OPEN, RESOLVED, Alert
 
 STATES = {OPEN: "open", ACKNOWLEDGED: "acknowledged", RESOLVED: "resolved"}
 _ACTIONS = {

@@ -10,7 +10,8 @@ from zoneinfo import ZoneInfo
 from app import formats, markup
 from app.markup import Cell, Column, Html
 from pipeline.governance import chain
-from pipeline.governance.chain import GENESIS, Checkpoint, Record, Verdict
+from pipeline.governance.chain import GENESIS, Record
+from pipeline.governance.verification import Verified
 
 _SHORT = 110
 
@@ -25,7 +26,7 @@ def record_table(records: Sequence[Record], zone: ZoneInfo) -> Html:
             r.actor,
             r.action,
             markup.hint(_clipped(r.subject, 44), r.subject),
-            markup.hint(_clipped(r.detail, _SHORT), _clipped(r.detail, 1000)),
+            markup.hint(_clipped(r.detail, _SHORT), _clipped(r.detail, 1000)) if r.detail else formats.MISSING,
             markup.digest(r.sha256),
         ]
         for r in records
@@ -52,19 +53,30 @@ def detail(r: Record) -> str:
     return json.dumps(r.facts, indent=2, ensure_ascii=False)
 
 
-def verdict(v: Verdict, kept: Checkpoint | None, signers: Sequence[str], zone: ZoneInfo) -> Html:
+def verified(found: Verified, zone: ZoneInfo) -> Html:
     """What a verification found, and what it was held against."""
+    v, kept = found.verdict, found.kept
+    faults: list[Html] = []
     if not v.ok:
         sound = f"The {formats.plural(v.records, 'record')} before it {'is' if v.records == 1 else 'are'} sound."
         following = "Next: compare the log with a backup from there on."
-        return markup.alarm("stop", f"record {v.first_bad}: {v.reason}", sound, following)
-    head = markup.join([f"{formats.plural(v.records, 'record')}, none changed, missing or moved; the last hash is ",
-                        markup.digest(v.head), "."], "")  # fmt: skip
+        faults.append(markup.alarm("stop", f"record {v.first_bad}: {v.reason}", sound, following))
+    if found.gap:
+        following = f"The chain itself is sound. Next: compare the table {found.gap.table} with a backup."
+        faults.append(markup.alarm("stop", f"{found.gap.what}: {found.gap.why}", following))
+    if found.checkpoint_fault:
+        following = f"The log was checked without it. Next: {found.next_step}."
+        faults.append(markup.alarm("stop", f"checkpoint: {found.checkpoint_fault}", following))
+    if faults:
+        return markup.join(faults, "")
+    counted = f"{formats.plural(v.records, 'record')}, none changed, missing or moved; the last hash is "
+    covered = ". Every row that records cover is there and unchanged."
+    head = markup.join([counted, markup.digest(v.head), covered], "")
     if kept is None:
         held: Cell = "There is no checkpoint to compare with: a tail that was cut off would leave no trace."
         return markup.alarm("watch", "the chain is sound", head, held)
     at = markup.at(datetime.fromisoformat(kept.at), zone)
-    signed = f", signed by key {', '.join(signers)}. " if signers else ". "
+    signed = f", signed by key {', '.join(found.signers)}. " if found.signers else ". "
     beside = (
         "That checkpoint lies beside the log; one kept elsewhere (`scoretrace audit verify --against`) proves more."
     )

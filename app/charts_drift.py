@@ -37,12 +37,16 @@ def heatmap(
     moderate, high = bands
     top = high * 1.6
     days = [d.isoformat() for d in nights]
-    grid = cells.pivot(index="feature", columns="as_of", values="psi").reindex(
-        index=list(features), columns=list(nights)
+    # What chance alone could have done stays pale, however large: colour is for findings.
+    depth = cells["psi"].where(cells["significant"].astype(bool), cells["psi"].clip(upper=moderate * 0.99))
+    grid = (
+        cells.assign(depth=depth)
+        .pivot(index="feature", columns="as_of", values="depth")
+        .reindex(index=list(features), columns=list(nights))
     )
     values = [[None if math.isnan(v) else min(v, top) for v in row] for row in grid.to_numpy().tolist()]
     shown = cells[cells["feature"].isin(features) & cells["psi"].notna()]
-    far = shown["psi"] >= high
+    far = (shown["psi"] >= high) & shown["significant"].astype(bool)
     traces = [
         {
             "type": "heatmap",

@@ -67,19 +67,11 @@ def calibration(rows: Sequence[StoredPerformance]) -> go.Figure:
         }
     ]
     if matured:
-        traces.append(
-            {
-                "type": "scatter",
-                "mode": "markers",
-                "x": [r.month for r in matured],
-                "y": [r.observed_rate for r in matured],
-                "name": "came true",
-                "marker": {"color": style.ACCENT, "size": 7},
-                "customdata": [[r.events, r.expected] for r in matured],
-                "hovertemplate": "%{x|%b %Y}: %{y:.2%} came true, %{customdata[0]:,} events, %{customdata[1]:,.1f} "
-                "expected<extra></extra>",
-            }
+        hover = (
+            "%{x|%b %Y}: %{y:.2%} came true, %{customdata[0]:,} events, %{customdata[1]:,.1f} expected<extra></extra>"
         )
+        said = [[r.events, r.expected] for r in matured]
+        traces.append(_came_true([r.month for r in matured], matured, 7, hover, customdata=said))
     return style.figure(
         180,
         traces,
@@ -91,6 +83,22 @@ def calibration(rows: Sequence[StoredPerformance]) -> go.Figure:
         legend={"orientation": "h", "y": 1.18, "x": 0, "yanchor": "top"},
         margin={"l": 46, "r": 10, "t": 24, "b": 26},
     )
+
+
+def _came_true(
+    x: Sequence[Any], rows: Sequence[StoredPerformance | StoredGrade], size: int, hover: str, **more: Any
+) -> dict[str, Any]:
+    """Points of what came true, beside what was expected."""
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "x": x,
+        "y": [r.observed_rate for r in rows],
+        "name": "came true",
+        "marker": {"color": style.ACCENT, "size": size},
+        "hovertemplate": hover,
+        **more,
+    }
 
 
 def by_month_words(rows: Sequence[StoredPerformance], figure: str, name: str, written: str) -> str:
@@ -178,20 +186,11 @@ def grades(rows: Sequence[StoredGrade]) -> go.Figure:
         },
     ]
     if there:
-        traces.append(
-            {
-                "type": "scatter",
-                "mode": "markers",
-                "x": [r.grade for r in there],
-                "y": [r.observed_rate for r in there],
-                "name": "came true",
-                "marker": {"color": style.ACCENT, "size": 8},
-                "error_y": _interval(
-                    [r.observed_rate for r in there], [r.rate_low for r in there], [r.rate_high for r in there]
-                ),
-                "hovertemplate": "grade %{x}: %{y:.2%} came true<extra></extra>",
-            }
+        interval = _interval(
+            [r.observed_rate for r in there], [r.rate_low for r in there], [r.rate_high for r in there]
         )
+        hover = "grade %{x}: %{y:.2%} came true<extra></extra>"
+        traces.append(_came_true([r.grade for r in there], there, 8, hover, error_y=interval))
     return style.figure(
         300,
         traces,

@@ -6,6 +6,7 @@ import os
 import sys
 import tempfile
 import traceback
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,11 +19,12 @@ from app.cli_care import care
 from app.cli_drift import alerts, watch
 from app.cli_explain import explain
 from app.cli_hooks import hooks
+from app.cli_maintain import maintenance
 from app.cli_models import models
 from app.cli_outcomes import outcomes
 from app.cli_promotions import promotions
 from app.cli_users import users
-from app.console import Day, JsonFlag, actor, out, plain, print_json, print_table, progress, say_error
+from app.console import DAY, Day, JsonFlag, actor, out, plain, print_json, print_table, progress, say_error
 from app.hooks import after_command
 from app.sign_in import As, PasswordFile, signed_in
 from pipeline.config import Settings, prepare_process
@@ -39,6 +41,7 @@ cli = typer.Typer(
 cli.add_typer(explain)
 cli.add_typer(watch)
 cli.add_typer(outcomes)
+cli.add_typer(maintenance)
 cli.add_typer(care)
 cli.add_typer(audit, name="audit")
 cli.add_typer(alerts, name="alerts")
@@ -82,8 +85,13 @@ def init(
     from pipeline import home
     from pipeline.portfolio import resolve
 
+    def taken(rows: Mapping[str, int]) -> None:
+        found = ", ".join(f"{count:,} {table.replace('_', ' ')}" for table, count in rows.items())
+        out.print(f"▲ taken on record as they stand, from before the audit log covered them: {found}")
+        out.print("  look through them once: `scoretrace user list`, `scoretrace audit search --action coverage`")
+
     settings = Settings.load()
-    made = home.init(settings, resolve(portfolio), actor=actor().name)
+    made = home.init(settings, resolve(portfolio), actor=actor().name, taken_on_record=taken)
     out.print(f"{settings.home} is a home for {made.title} ({made.name}): {', '.join(m.name for m in made.models)}")
 
 
@@ -93,7 +101,7 @@ def generate(
     accounts: Annotated[int, typer.Option(min=100, help="Accounts in the book.")] = 20_000,
     months: Annotated[int, typer.Option(min=3, help="Months of history before the first night.")] = 30,
     nights: Annotated[int, typer.Option(min=0, help="Nights after the history, one folder each.")] = 7,
-    end: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Date of the last night.")] = None,
+    end: Annotated[datetime | None, typer.Option(help="Date of the last night.", **DAY)] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same lender.")] = 20260314,
     incident: Annotated[list[str] | None, typer.Option(help="KIND@DATE, repeatable.")] = None,
 ) -> None:
@@ -166,8 +174,8 @@ def nightly(
 
 @cli.command()
 def backfill(
-    start: Annotated[datetime, typer.Option("--from", formats=["%Y-%m-%d"])],
-    end: Annotated[datetime, typer.Option("--to", formats=["%Y-%m-%d"])],
+    start: Annotated[datetime, typer.Option("--from", **DAY)],
+    end: Annotated[datetime, typer.Option("--to", **DAY)],
     extracts: Annotated[Path | None, typer.Option(help="Folder with a subfolder per load date.")] = None,
 ) -> None:
     """Run every night of the portfolio's calendar between two dates, oldest first; stops at the first that fails."""

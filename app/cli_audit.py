@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from app.console import JsonFlag, actor, out, plain, print_json, print_table
 from pipeline.config import Settings
 from pipeline.governance.access import require
+
+if TYPE_CHECKING:
+    from pipeline.governance.verification import Verified
 
 audit = typer.Typer(no_args_is_help=True, help="The append-only record of who did what: verify it, search it, keep it.")
 
@@ -31,35 +34,58 @@ def verify(
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Check every record and its link to the one before; ends with 1 and names the first bad one."""
+    """Check every record, its link to the one before, the checkpoint, and the rows that records cover.
+
+    Ends with 1 and names the first bad record, the first row that no record covers, or a checkpoint that is none.
+    """
     from pipeline import ledger
-    from pipeline.governance import audit as log
-    from pipeline.governance import checkpoints
+    from pipeline.governance import verification
 
     require(actor(), "audit.verify")
     settings = Settings.load()
-    engine = ledger.open_ledger(settings)
-    path = against or checkpoints.newest(settings)
-    kept = checkpoints.read(settings, path) if path else None
-    verdict = log.verify(engine, kept)
+    found = verification.verify(settings, ledger.open_ledger(settings), against)
     if as_json:
-        print_json(vars(verdict) | {"against": vars(kept) | {"file": path} if kept else None})
-    elif verdict.ok:
+        print_json(
+            vars(found.verdict)
+            | {
+                "ok": found.ok,
+                "against": vars(found.kept) | {"file": found.file} if found.kept else None,
+                "checkpoint_fault": found.checkpoint_fault or None,
+                "uncovered": vars(found.gap) if found.gap else None,
+            }
+        )
+    else:
+        _print_verified(found, kept_elsewhere=against is not None)
+    if not found.ok:
+        raise typer.Exit(1)
+
+
+def _print_verified(found: Verified, *, kept_elsewhere: bool) -> None:
+    verdict, kept = found.verdict, found.kept
+    if verdict.ok:
         out.print(f"[green]✓ {verdict.records:,} records, none changed, missing or moved[/green]; head {verdict.head}")
-        if kept is None:
-            out.print("▲ no checkpoint to compare with: a tail that was cut off would leave no trace")
-        else:
-            signed = ", ".join(checkpoints.signers(path)) if path else ""
-            out.print(
-                plain(f"as the checkpoint {path} had it at record {kept.seq} ({kept.at}), signed by key {signed}")
-            )
-            if against is None:
-                out.print("▲ that checkpoint lies beside the log; one kept elsewhere (--against) proves more")
     else:
         out.print(plain(f"✕ record {verdict.first_bad}: {verdict.reason}"))
         out.print(f"{verdict.records:,} records before it are sound; compare the log with a backup from there on")
-    if not verdict.ok:
-        raise typer.Exit(1)
+    if found.gap:
+        out.print(plain(f"✕ {found.gap.what}: {found.gap.why}"))
+        out.print(
+            "compare that table with a backup; of a home from before rows were covered, `scoretrace init` says more"
+        )
+    elif verdict.ok:
+        out.print("[green]✓ every row that records cover is there and unchanged, and there is no other[/green]")
+    if found.checkpoint_fault:
+        out.print(plain(f"✕ checkpoint: {found.checkpoint_fault}; the log was checked without it"))
+        out.print(plain(f"next: {found.next_step}"))
+    elif kept is None:
+        out.print("▲ no checkpoint to compare with: a tail that was cut off would leave no trace")
+    elif verdict.ok:
+        signed = ", ".join(found.signers)
+        out.print(
+            plain(f"as the checkpoint {found.file} had it at record {kept.seq} ({kept.at}), signed by key {signed}")
+        )
+        if not kept_elsewhere:
+            out.print("▲ that checkpoint lies beside the log; one kept elsewhere (--against) proves more")
 
 
 @audit.command()

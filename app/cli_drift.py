@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.console import Day, JsonFlag, actor, out, plain, print_json, print_table, progress
+from app.console import DAY, Day, JsonFlag, actor, out, plain, print_json, print_table, progress
 from app.sign_in import As, PasswordFile, signed_in
 from pipeline.config import Settings
 from pipeline.errors import ConfigError
@@ -61,8 +61,8 @@ def monitor(as_of: Day, model: Model = None, baseline: BaselineVersion = None, a
 
 @watch.command()
 def drift(
-    start: Annotated[datetime, typer.Option("--from", formats=["%Y-%m-%d"])],
-    end: Annotated[datetime, typer.Option("--to", formats=["%Y-%m-%d"])],
+    start: Annotated[datetime, typer.Option("--from", **DAY)],
+    end: Annotated[datetime, typer.Option("--to", **DAY)],
     feature: Annotated[str | None, typer.Option(help="One feature, or score.")] = None,
     segment: Annotated[
         str | None, typer.Option(help="A split such as product, or one part of it: product=card.")
@@ -101,8 +101,8 @@ def drift(
 
 @watch.command("score-drift")
 def score_drift(
-    start: Annotated[datetime, typer.Option("--from", formats=["%Y-%m-%d"])],
-    end: Annotated[datetime, typer.Option("--to", formats=["%Y-%m-%d"])],
+    start: Annotated[datetime, typer.Option("--from", **DAY)],
+    end: Annotated[datetime, typer.Option("--to", **DAY)],
     model: Annotated[str | None, typer.Option("--model", help="One model; by default the portfolio's first.")] = None,
     segment: Annotated[str | None, typer.Option(help="One part of a split: product=card.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="Features to print, the largest parts first.")] = 15,
@@ -157,7 +157,7 @@ def list_alerts(
 def ack(
     id_: Annotated[str, typer.Argument(help="Id of the alert, as the list prints it.")],
     reason: Annotated[str, typer.Option(help="Why it may stand; kept for ever.")],
-    until: Annotated[datetime, typer.Option(formats=["%Y-%m-%d"], help="Up to which as-of date; then it reopens.")],
+    until: Annotated[datetime, typer.Option(help="Up to which as-of date; then it reopens.", **DAY)],
     sign_in_as: As = None,
     password_file: PasswordFile = None,
 ) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.console import Day, JsonFlag, actor, out, plain, print_json, print_table
+from app.console import DAY, Day, JsonFlag, actor, out, plain, print_json, print_table
 from pipeline.config import Settings
 from pipeline.errors import ConfigError
 from pipeline.governance.access import require
@@ -142,8 +142,8 @@ def replay_model(
 @explain.command()
 def why(
     subject: Subject,
-    start: Annotated[datetime, typer.Option("--from", formats=["%Y-%m-%d"])],
-    end: Annotated[datetime, typer.Option("--to", formats=["%Y-%m-%d"])],
+    start: Annotated[datetime, typer.Option("--from", **DAY)],
+    end: Annotated[datetime, typer.Option("--to", **DAY)],
     kind: Kind = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -216,6 +216,8 @@ def _print_trace(found: Trace, *, with_rows: bool) -> None:
     for note in found.notes:
         out.print(plain(f"▲ {note}"))
     out.print()
+    from lineage.personal_data import MASK, TOGETHER
+
     shown = found.features if with_rows else [f for f in found.features if f.contribution][:_SHOWN]
     rest = sum(f.contribution or 0.0 for f in found.features) - sum(f.contribution or 0.0 for f in shown)
     lines = [_feature_line(f) for f in shown]
@@ -223,6 +225,8 @@ def _print_trace(found: Trace, *, with_rows: bool) -> None:
         others = sum(1 for f in found.features if f.contribution) - len(shown)
         lines += [(f"{others} others", "", f"{rest:+.4f}", "", "", "")]
         lines = [("base", "", f"{found.base:+.4f}", "", "", ""), *lines]
+    if found.together is not None:
+        lines += [(TOGETHER, MASK, f"{found.together:+.4f}", "", "", "")]
     print_table(("feature", "value", "log-odds", "dbt model", "source rows", "proved"), lines)
     if with_rows:
         for feature in shown:
@@ -231,7 +235,10 @@ def _print_trace(found: Trace, *, with_rows: bool) -> None:
 
 def _feature_line(f: TracedFeature) -> tuple[str, ...]:
     rows = ", ".join(f"{len(s.rowids)} {s.table}" for s in f.sources) or "none"
-    part = "not read" if f.contribution is None else f"{f.contribution:+.4f}"
+    from lineage.personal_data import MASK
+
+    unread = "withheld" if f.value == MASK else "not read"
+    part = unread if f.contribution is None else f"{f.contribution:+.4f}"
     return f.name, _value(f.value), part, f.model.name, rows, "✓" if f.proved else "✕"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,9 +34,10 @@ def list_models(as_json: JsonFlag = False) -> None:
     """Every model with owner, exposure, risk, tier, version in force, and when its review is due."""
     from pipeline.governance.inventory_log import listed
 
-    found = listed(*_home())
+    home = _home()
+    found, aliases = listed(*home), _aliases(home[0])
     if as_json:
-        print_json([_facts(m) for m in found])
+        print_json([_facts(m, aliases) for m in found])
         return
     today = datetime.now(UTC).date()
     print_table(
@@ -47,13 +49,16 @@ def list_models(as_json: JsonFlag = False) -> None:
                 _exposure(m),
                 m.entry.inherent_risk or "–",
                 m.spec.materiality,
-                f"v{m.in_force.version}" if m.in_force else "–",
+                (f"v{m.in_force.version}" if m.in_force else "–") + ("" if _at(m, aliases) is None else " ▲ alias"),
                 ("▲ " if m.review.overdue(today) else "") + (str(m.review.due) if m.review.due else "–"),
                 ", ".join(o.trigger for o in m.owed) or "–",
             )
             for m in found
         ],
     )
+    for m in found:
+        if said := _at(m, aliases):
+            out.print(plain(f"▲ {m.name}: {said}"))
 
 
 @models.command()
@@ -61,11 +66,14 @@ def show(name: Name, as_json: JsonFlag = False) -> None:
     """One model: purpose, use, limits, data, assumptions, triggers, and why its review is due then."""
     from pipeline.governance.inventory_log import one
 
-    found = one(*_home(), name)
+    home = _home()
+    found, aliases = one(*home, name), _aliases(home[0])
     if as_json:
-        print_json(_facts(found))
-    else:
-        _print(found)
+        print_json(_facts(found, aliases))
+        return
+    _print(found)
+    if said := _at(found, aliases):
+        out.print(plain(f"▲ {said}"))
 
 
 @models.command()
@@ -149,7 +157,10 @@ def report(
     to: Annotated[Path, typer.Option("--out", help="The HTML file to write; it must not be there yet.")],
     as_json: JsonFlag = False,
 ) -> None:
-    """The validation report of a version: one HTML page made from the records alone."""
+    """The validation report of a version: one HTML page made from the records alone.
+
+    Ends with 1 when they are not whole: the model's bytes changed, a recipe or a comparison is lost.
+    """
     from pipeline.governance.validation import export
     from pipeline.governance.validation.facts import gather
     from pipeline.registry import Registry
@@ -159,10 +170,14 @@ def report(
     written = export.write(engine, facts, to, actor())
     if as_json:
         print_json(vars(written))
-        return
-    out.print(plain(f"{to}: {written.bytes:,} bytes, SHA-256 {written.sha256}"))
-    for fault in written.faults:
-        out.print(plain(f"✕ {fault}"))
+    else:
+        out.print(plain(f"{to}: {written.bytes:,} bytes, SHA-256 {written.sha256}"))
+        for fault in written.faults:
+            out.print(plain(f"✕ {fault}"))
+        if written.faults:
+            out.print("the records of this version are not whole, and the report says so; do not file it as validated")
+    if written.faults:
+        raise typer.Exit(1)
 
 
 def _home() -> tuple[Settings, Engine, Portfolio]:
@@ -174,7 +189,23 @@ def _home() -> tuple[Settings, Engine, Portfolio]:
     return settings, ledger.open_ledger(settings), portfolio
 
 
-def _facts(m: Listed) -> dict[str, Any]:
+def _aliases(settings: Settings) -> Callable[[str], int | None]:
+    from pipeline.registry import Registry
+
+    return Registry(settings).production_version
+
+
+def _at(m: Listed, aliases: Callable[[str], int | None]) -> str | None:
+    """What is wrong with where the registry's production alias stands; None where it stands as signed."""
+    alias, signed = aliases(m.name), m.in_force.version if m.in_force else None
+    if alias == signed:
+        return None
+    stands = "is not set" if alias is None else f"is at version {alias}"
+    approved = "no signed promotion is in force" if signed is None else f"the signed promotion is of version {signed}"
+    return f"the production alias {stands}, and {approved}: scoring refuses; `scoretrace promotions finish`"
+
+
+def _facts(m: Listed, aliases: Callable[[str], int | None]) -> dict[str, Any]:
     exposure = m.exposure
     return {
         "model": m.name,
@@ -187,6 +218,8 @@ def _facts(m: Listed) -> dict[str, Any]:
         else asdict(exposure) | {"amount": str(exposure.amount) if exposure.amount is not None else None},
         "materiality_tier": m.spec.materiality,
         "in_force": {"promotion": m.in_force.id, "version": m.in_force.version} if m.in_force else None,
+        "production_alias": aliases(m.name),
+        "alias_differs": _at(m, aliases),
         "review": asdict(m.review) | {"why": m.review.why},
         "responses_owed": [asdict(o) for o in m.owed],
         "shared_data": {k: list(v) for k, v in m.shared_data.items()},
@@ -247,25 +280,7 @@ def _print_comparison(c: Comparison, sha256: str) -> None:
 
     for line in words.summary(c):
         out.print(plain(line))
-    sides = [side for side in (c.champion, c.challenger) if side is not None]
-    print_table(
-        ("", "AUC (95%)", "KS", "Brier", "slope", "intercept", "observed", "expected", "O/E"),
-        [
-            (
-                f"version {side.version}",
-                f"{s.auc.estimate:.4f} ({s.auc.low:.4f} to {s.auc.high:.4f})",
-                f"{s.ks:.3f}",
-                f"{s.brier:.5f}",
-                f"{s.slope:.3f}" if s.slope is not None else "–",
-                f"{s.intercept:+.3f}",
-                f"{s.observed:.3%}",
-                f"{s.expected:.3%}",
-                f"{s.ratio:.3f}",
-            )
-            for side in sides
-            for s in (side.measures,)
-        ],
-    )
+    print_table(words.SIDES, [words.side(of) for of in (c.champion, c.challenger) if of is not None])
     if c.migration is not None:
         out.print(f"\ngrades: champion's down, challenger's across, {c.migration.rows:,} rows")
         print_table(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.console import JsonFlag, out, plain, print_json, print_table
+from app.console import DAY, JsonFlag, out, plain, print_json, print_table
 from app.sign_in import As, PasswordFile, signed_in
 from pipeline.config import Settings
 from pipeline.errors import ConfigError
@@ -87,7 +87,7 @@ def review(
     id_: Id,
     finding: Annotated[str | None, typer.Option(help="Raise a finding.")] = None,
     owner: Annotated[str, typer.Option(help="Who owes the answer to the finding.")] = "",
-    due: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="By when.")] = None,
+    due: Annotated[datetime | None, typer.Option(help="By when.", **DAY)] = None,
     blocking: Annotated[bool, typer.Option(help="Nothing is promoted while it is open.")] = False,
     close: Annotated[str | None, typer.Option(help="Close this finding, with --note.")] = None,
     note: Annotated[str, typer.Option(help="What was done about the finding.")] = "",
@@ -96,7 +96,7 @@ def review(
     expertise: Annotated[str, typer.Option(help="Effective challenge: by whose expertise.")] = "",
     independence: Annotated[str, typer.Option(help="Effective challenge: how independent.")] = "",
     changed: Annotated[str, typer.Option(help="Effective challenge: what changed through it.")] = "",
-    ends: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Approve up to this date only.")] = None,
+    ends: Annotated[datetime | None, typer.Option(help="Approve up to this date only.", **DAY)] = None,
     max_subjects: Annotated[int | None, typer.Option(min=1, help="Score at most so many a night.")] = None,
     external_reference: Annotated[
         str | None, typer.Option(help="Reference of an approval elsewhere, such as a change ticket.")
@@ -144,11 +144,10 @@ def sign(
     """Sign a promotion; with the last signature it lacks, it takes effect."""
     desk, actor = _desk(sign_in_as, password_file)
     id_ = desk.named(id_)
-    before = desk.promotion(id_)
-    out.print(
-        plain(f"{actor.name}: “{meaning}”, {before.model} version {before.version}, manifest {before.manifest_sha256}")
-    )
     found = desk.sign(actor, id_, meaning=meaning, reason=reason)
+    # Only now: what reads like an approval is one.
+    signed = f"{found.model} version {found.version}, manifest {found.manifest_sha256}"
+    out.print(plain(f"signed by {actor.name}: “{meaning}”, {signed}"))
     if found.promoted_at:
         out.print(f"{found.model} version {found.version} is in force from now on")
     else:

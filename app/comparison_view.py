@@ -1,10 +1,13 @@
-"""The largest movers of a comparison: whose scores they are is shown to who may see it, and that is on record."""
+"""A comparison of two versions: what it found, its figures beside the moves of grade, and its largest movers.
+
+Whose scores the movers are is shown to who may see it, and that is on record.
+"""
 
 from __future__ import annotations
 
 import streamlit as st
 
-from app import comparison_facts, desk, markup, session, shell
+from app import comparison_charts, comparison_facts, desk, markup, session, shell
 from app.markup import Html
 from app.session import Home
 from pipeline.comparison import access as comparison_access
@@ -14,6 +17,20 @@ from pipeline.governance import access
 from pipeline.governance.access import Actor
 
 SHOWN = 10
+_STILL = {"displayModeBar": False}
+
+
+def found(head: Html, c: Comparison) -> None:
+    """What it found in sentences, then its figures beside the moves from grade to grade."""
+    st.html(markup.block(head, comparison_facts.sentences(c), markup.GAP))
+    with st.container(key="compared"):
+        left, right = st.columns([13, 9], gap="medium")
+        left.html(markup.block(comparison_facts.measures(c)))
+        if c.migration:
+            with right:
+                st.html(markup.block(markup.heading("Grades", "champion down, challenger across, rows")))
+                words = comparison_charts.migration_words(c.migration)
+                st.plotly_chart(comparison_charts.migration(c.migration), key="migration", alt=words, config=_STILL)
 
 
 def movers(home: Home, actor: Actor, kept: Kept, c: Comparison) -> None:

@@ -20,7 +20,19 @@ out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty()
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
-Day = Annotated[datetime, typer.Option(formats=["%Y-%m-%d"])]
+
+
+def date_of(text: str | datetime) -> datetime:
+    """A date of the command line. Raises BadParameter that says how one is written."""
+    try:
+        return text if isinstance(text, datetime) else datetime.strptime(text, "%Y-%m-%d")
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no date; next: write it as 2026-03-14") from None
+
+
+DAY: Any = {"parser": date_of, "metavar": "YYYY-MM-DD"}
+"""What makes an option a date."""
+Day = Annotated[datetime, typer.Option(**DAY)]
 
 
 def actor() -> Actor:

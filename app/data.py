@@ -202,7 +202,7 @@ def _find(key: str, _reader: Reader, subject: str, ids: tuple[int | str, ...]) -
     cursor = _cursor(_reader)
     rows = cursor.execute(
         f"SELECT {_SCORE.format(id=subject_id)} FROM {_table(subject)} s "
-        f"WHERE s.as_of_date = ? AND s.{subject_id} IN ({literals(list(ids))})",  # type: ignore[arg-type]
+        f"WHERE s.as_of_date = ? AND s.{subject_id} IN ({literals(list(ids))})",
         [_reader.as_of],
     ).fetchall()
     return _with_previous(cursor, _reader, subject, rows)

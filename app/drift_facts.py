@@ -38,11 +38,11 @@ def ordered(cells: pd.DataFrame, by: str) -> list[str]:
     importance × PSI: the largest PSI that chance does not explain, over log2(1 + rank), the discount that ranked
     lists have (Järvelin and Kekäläinen 2002): the first few ranks weigh most, later ones still count.
     """
+    sure = cells["psi"].where(cells["significant"].astype(bool), 0.0).fillna(0.0)
+    by_feature = cells.assign(sure=sure).groupby("feature").agg(rank=("importance", "max"), largest=("sure", "max"))
     weights: dict[str, tuple[float, ...]] = {}
-    for feature, group in cells.groupby("feature"):
-        rank = group["importance"].max()
-        rank = math.inf if pd.isna(rank) or not rank else float(rank)
-        largest = float(group["psi"].where(group["significant"], 0.0).fillna(0.0).max())
+    for feature, found, largest in by_feature.itertuples():
+        rank = math.inf if pd.isna(found) or not found else float(found)
         weights[str(feature)] = {
             "": (-largest / math.log2(1 + rank) if rank < math.inf else 0.0, rank),
             "importance": (rank,),

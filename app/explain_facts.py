@@ -72,7 +72,7 @@ def feature_table(features: Sequence[Explanatory], chosen: str | None, caption: 
             Html(f"<span class='{'chosen' if f.name == chosen else ''}'>{markup.html(f.name)}</span>"),
             value(f.value),
             unit(f, currency) or formats.MISSING,
-            contribution(f.contribution),
+            contribution(f.contribution, f.value),
             markup.hint(f.description, f.description),
         ]
         for f in features
@@ -80,10 +80,10 @@ def feature_table(features: Sequence[Explanatory], chosen: str | None, caption: 
     return markup.table(columns, rows, caption)
 
 
-def contribution(adds: float | None) -> Html:
-    """What a feature adds to the log-odds, or that the model does not read it."""
+def contribution(adds: float | None, of: Any) -> Html:
+    """What a feature adds to the log-odds; or that it is withheld with its value, or the model does not read it."""
     if adds is None:
-        return markup.quiet("not read")
+        return markup.quiet("withheld" if of == MASK else "not read")
     return Html(formats.signed(adds, 3))
 
 
@@ -104,7 +104,7 @@ def feature_facts(feature: TracedFeature, currency: str) -> Html:
     figures = markup.facts(
         [
             ("Value", value(feature.value), unit(feature, currency)),
-            ("Log-odds", contribution(feature.contribution), _effect(feature.contribution)),
+            ("Log-odds", contribution(feature.contribution, feature.value), _effect(feature.contribution)),
             ("Source rows", formats.count(rows), ", ".join(f"raw.{s.table}" for s in feature.sources) or "none"),
         ]
     )
@@ -127,6 +127,8 @@ def feature_facts(feature: TracedFeature, currency: str) -> Html:
 
 
 def _effect(adds: float | None) -> str:
+    if adds is None:
+        return ""
     if not adds:
         return "moves nothing"
     return "raises risk" if adds > 0 else "lowers risk"

@@ -207,17 +207,17 @@ def card_figures(f: ValidationFacts, zone: ZoneInfo) -> Html:
 
 
 def feature_table(features: Sequence[Feature], effect: Mapping[str, float]) -> Html:
+    """Each feature's weight and direction; pointing at its name says what it is."""
     columns = [Column("feature"), Column("share of gain", "number"), Column("effect, log-odds", "number"),
-               Column("PD may"), Column("PD does"), Column("owner"), Column("what it is", "wrap fill")]  # fmt: skip
+               Column("PD may"), Column("PD does"), Column("owner", "fill")]  # fmt: skip
     rows: list[list[Cell]] = [
         [
-            x.name,
+            markup.hint(x.name, x.description or "not described"),
             formats.share(x.share),
             f"{effect[x.name]:.3f}" if x.name in effect else formats.MISSING,
             _MAY[x.constraint],
             _DOES[x.rises],
             x.owner,
-            x.description,
         ]
         for x in features
     ]

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 import streamlit as st
 
-from app import desk, markup, promotion_facts
+from app import acting, desk, markup, promotion_facts
 from app.auditing import record
 from app.forms import form, sentence, words
 from app.markup import Html
@@ -36,8 +36,8 @@ def decide(home: Home, at: Approvals, actor: Actor, p: Promotion, now: datetime,
         _end(home, at, actor, p)
         return
     st.html(markup.block(markup.heading("Decide")))
-    there = replace(actor, authenticated_at=now)  # the password is asked for in the form
-    against = rules.against_signing(p, there, now, gone)
+    # What else stands against it: the password is asked for in the form, and the login at the provider below.
+    against = rules.against_signing(p, replace(actor, authenticated_at=now, method="password"), now, gone)
     if not desk.signed_in(actor):
         sentence("Nobody is signed in here: add users with `scoretrace user add`, then sign in to decide.")
         return
@@ -45,7 +45,7 @@ def decide(home: Home, at: Approvals, actor: Actor, p: Promotion, now: datetime,
         who = " or ".join(p.policy.roles)
         sentence(f"You may not sign: {against}. The policy asks for {p.policy.quorum} of {who}.", "none")
     elif actor.method == "oidc" and (stale := rules.against_signing(p, actor, now, gone)):
-        _again(stale)
+        _again(home, at, p, stale)
     else:
         _sign(home, at, actor, p)
     if access.may(actor, "promotion.reject"):
@@ -65,7 +65,8 @@ def _end(home: Home, at: Approvals, actor: Actor, p: Promotion) -> None:
 
 
 def _withdraw(home: Home, at: Approvals, actor: Actor, p: Promotion, label: str) -> None:
-    if access.may(actor, "promotion.withdraw"):
+    own = actor.name == p.requester and not p.promoted_at and access.may(actor, "promotion.withdraw")
+    if own or access.may(actor, "promotion.end"):
         with st.popover(label):
             if p.promoted_at:
                 sentence("Scoring then refuses this version until another promotion is in force.", "watch")
@@ -75,11 +76,18 @@ def _withdraw(home: Home, at: Approvals, actor: Actor, p: Promotion, label: str)
             )  # fmt: skip
 
 
-def _again(stale: str) -> None:
-    """Through an identity provider a fresh sign-in is made there."""
-    sentence(f"You may not sign yet: {stale}.", "watch")
+def _again(home: Home, at: Approvals, p: Promotion, stale: str) -> None:
+    """Through an identity provider a fresh sign-in is made there, after it was put on record that one is wanted."""
+    sentence(f"You may not sign yet: {stale}. Then open this page again.", "watch")
     if st.button("Sign in again at your identity provider", type="primary"):
-        st.login()
+
+        def go(who: Actor) -> str:
+            at.ask_login(who, p.id)
+            acting.login_for_signing()
+            return f"sign in at your identity provider, then open {p.id} again"
+
+        if not desk.attempt(home, go):
+            st.rerun()
 
 
 def _sign(home: Home, at: Approvals, actor: Actor, p: Promotion) -> None:

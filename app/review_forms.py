@@ -24,17 +24,17 @@ def review(home: Home, at: Approvals, actor: Actor, p: Promotion, today: date) -
     if not desk.signed_in(actor):
         sentence("Nobody is signed in here: add users with `scoretrace user add`, then sign in to review.")
         return
-    open_findings = [f.id for f in p.findings if f.open]
     unanswered = [q.id for q in p.questions if q.answer is None]
     own, alive = actor.name in (p.trainer, p.requester), not p.closed
     unsigned = alive and not p.signatures
+    open_findings = [f.id for f in p.findings if f.open and f.owner != actor.name and not (own and f.blocking)]
     steps: list[tuple[str, str, bool, Callable[[], None]]] = [
         ("finding.answer", "Answer a question", alive and bool(unanswered), lambda: _answer(home, at, p, unanswered)),
         ("finding.close", "Close a finding", bool(open_findings), lambda: _close(home, at, p, open_findings)),
         ("finding.raise", "Raise a finding", alive, lambda: _finding(home, at, p, today)),
         ("promotion.review", "Ask a question", alive, lambda: _ask(home, at, p)),
         ("promotion.review", "Record effective challenge", alive and not own, lambda: _challenge(home, at, p)),
-        ("promotion.review", "Set conditions", unsigned, lambda: _condition(home, at, p, today)),
+        ("promotion.review", "Set conditions", unsigned and not own, lambda: _condition(home, at, p, today)),
         ("promotion.review", "Record an approval elsewhere", unsigned, lambda: _elsewhere(home, at, p)),
     ]
     offered = [step for step in steps if step[2] and access.may(actor, step[0])]
@@ -49,7 +49,10 @@ def review(home: Home, at: Approvals, actor: Actor, p: Promotion, today: date) -
     for people, labels in refused.items():
         sentence(f"To {', '.join(labels)}: ask {' or '.join(people)}.")
     if own and alive and access.may(actor, "promotion.review"):
-        sentence("You made or requested this version: effective challenge is somebody else's.")
+        sentence(
+            "You made or requested this version: effective challenge, conditions and the closing of what blocks are "
+            "for others."
+        )
     if not offered and not refused:
         sentence("This promotion is closed; nothing can be added.")
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -119,6 +121,39 @@ def model_table(results: Sequence[DbtResult]) -> Html:
         for r in results
     ]
     return markup.table(columns, rows, "Models built", fit=True)
+
+
+@dataclass(frozen=True)
+class Told:
+    """One event of a run: when, START or COMPLETE or FAIL, of which job, and how many data sets it read and wrote."""
+
+    at: datetime
+    kind: str
+    job: str
+    read: int
+    wrote: int
+
+
+def told(event: Mapping[str, Any]) -> Told:
+    """The line of an OpenLineage run event."""
+    return Told(
+        datetime.fromisoformat(event["eventTime"]), event["eventType"], event["job"]["name"],
+        len(event.get("inputs", ())), len(event.get("outputs", ())),
+    )  # fmt: skip
+
+
+def event_table(events: Sequence[Told], zone: ZoneInfo) -> Html:
+    """Events in the order they happened."""
+    columns = [
+        Column("told at"), Column("event"), Column("job"), Column("data sets read", "number"),
+        Column("written", "number"),
+    ]  # fmt: skip
+    rows: list[list[Cell]] = [
+        [markup.at(e.at, zone, with_day=False, seconds=True), e.kind, e.job, formats.count(e.read),
+         formats.count(e.wrote)]
+        for e in events
+    ]  # fmt: skip
+    return markup.table(columns, rows, "Events of the run", fit=True)
 
 
 def environment_table(environment: Mapping[str, Any]) -> Html:

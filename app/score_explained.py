@@ -25,7 +25,7 @@ from app.data import Score
 from app.markup import Html
 from app.session import Reader
 from lineage.explained import Explained
-from lineage.personal_data import masked, masked_row, personal_features, record_read
+from lineage.personal_data import TOGETHER, masked, masked_row, personal_features, record_read
 from lineage.trace import Source, Trace, TracedFeature
 from pipeline.errors import AccessDenied, NotFound, ScoretraceError
 from pipeline.governance import access, guard
@@ -162,11 +162,12 @@ def _clear(reader: Reader, subject: str, score: Score, actor: Actor, found: Trac
 def _why(reader: Reader, subject: str, score: Score, source: Explained | Trace, chosen: str | None) -> None:
     """The waterfall beside its table; each feature's name opens its rows."""
     features: Sequence[explain_facts.Explanatory] = source.features
-    bars = charts_explain.steps([(f.name, f.contribution or 0.0) for f in features])
-    read = sum(f.contribution is not None for f in features)
-    note = (
-        f"log-odds: the base rate and {formats.count(read)} contributions add up to {formats.signed(score.log_odds, 4)}"
-    )
+    parts = [(f.name, f.contribution) for f in features if f.contribution is not None]
+    if source.together is not None:
+        parts.append((TOGETHER, source.together))
+    bars = charts_explain.steps(sorted(parts, key=lambda part: -abs(part[1])))
+    told = f"the base rate and {formats.count(len(parts))} contributions add up to {formats.signed(score.log_odds, 4)}"
+    note = f"log-odds: {told}"
     with st.container(key="pair-why"):
         left, right = st.columns([5, 7], gap="medium")
     with left:
@@ -178,6 +179,9 @@ def _why(reader: Reader, subject: str, score: Score, source: Explained | Trace, 
     with right:
         strongest = features[: charts_explain.STRONGEST]
         _features(reader, subject, score, strongest, chosen, "strongest", "Strongest features")
+        if source.together is not None:
+            sum_ = f"{TOGETHER}: {formats.signed(source.together, 3)}. One alone would narrow its value."
+            st.html(markup.block(markup.quiet(sum_)))
 
 
 def _features(

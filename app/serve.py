@@ -52,17 +52,8 @@ def serve_portal(port: int, address: str) -> int:
     Raises ConfigError when the address cannot be listened on.
     """
     _require_free(port, address)
-    command = [
-        sys.executable,
-        "-m",
-        "streamlit",
-        "run",
-        str(REPOSITORY / "app" / "main.py"),
-        "--server.port",
-        str(port),
-        "--server.address",
-        address,
-    ]
+    where = ["--server.port", str(port), "--server.address", address]
+    command = [sys.executable, "-m", "app.portal_process", *where]
     try:
         return subprocess.run(command, cwd=REPOSITORY, check=False).returncode
     except KeyboardInterrupt:

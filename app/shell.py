@@ -88,7 +88,7 @@ def _night_control(dates: tuple[date, ...], page: Page) -> None:
     """One night back, a choice of any, one night on. What is chosen goes to the URL and is read from there."""
     asked = session.asked_date()
     shown = next((d for d in dates if d.isoformat() == asked), None) if asked else dates[0]
-    key = f"night@{asked}"
+    key = f"as of@{asked}"
 
     def choose() -> None:
         if chosen := st.session_state[key]:

@@ -6,7 +6,6 @@ A password is never an argument: arguments are in the shell's history and in eve
 from __future__ import annotations
 
 import os
-import stat
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +15,7 @@ import typer
 from sqlalchemy import Engine
 
 from app.auditing import record
+from pipeline import private_file
 from pipeline.config import Settings
 from pipeline.errors import IdentityRefused
 from pipeline.governance import identity
@@ -50,19 +50,7 @@ def read_password(path: Path) -> str:
 
     Raises IdentityRefused for any other file, and for an empty one.
     """
-    try:
-        # What is checked is the open file, which is what is read, wherever the path may lead a moment later.
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), encoding="utf-8") as handle:
-            found = os.fstat(handle.fileno())
-            mode = stat.S_IMODE(found.st_mode)
-            if not stat.S_ISREG(found.st_mode) or mode & 0o177 or found.st_uid != os.geteuid():
-                raise IdentityRefused(
-                    f"{path} could be read or changed by others (mode {mode:04o})",
-                    f"`chmod 600 {path}`, as its owner, and make the password anew if others may have seen it",
-                )
-            password = handle.readline(1000).rstrip("\r\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise IdentityRefused(f"the password file {path} cannot be read: {error}", "name a plain file") from error
+    password = private_file.first_line(path, "the password file", IdentityRefused)
     if not password:
         raise IdentityRefused(f"the password file {path} is empty", "write the password in its first line")
     return password

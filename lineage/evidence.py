@@ -31,7 +31,7 @@ import pyarrow.parquet as pq
 from sqlalchemy import Engine
 
 from lineage import evidence_report, evidence_signatures, rescore
-from lineage.personal_data import MASK, masked_row, personal_names, shown
+from lineage.personal_data import MASK, masked_row, personal_names, shown, withheld
 from lineage.trace import Trace
 from pipeline import archive, ledger
 from pipeline import booster as native
@@ -117,7 +117,7 @@ def _files(
     masked: frozenset[str],
     packed_at: datetime,
 ) -> dict[str, bytes]:
-    recorded = found.recorded
+    recorded, found = found.recorded, withheld(found, masked)
     facts = _facts(portfolio, found, masked, packed_at)
     record = _record(engine, found)
     files = {

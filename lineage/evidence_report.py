@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
+from lineage.personal_data import TOGETHER
 from lineage.trace import Trace
 
 _MAIN = 8
@@ -110,6 +111,8 @@ def _contributions(found: Trace, facts: Mapping[str, Any]) -> str:
         rows.append((_t(f.name), _t(_v(facts["feature_values"].get(f.name))), f"{f.contribution:+.4f}", bar))
     rest = sum(f.contribution or 0.0 for f in read) - sum(f.contribution or 0.0 for f in shown)
     rows.append((f"{len(read) - len(shown)} other features", "", f"{rest:+.4f}", ""))
+    if found.together is not None:
+        rows.append((TOGETHER, facts["mask"], f"{found.together:+.4f}", ""))
     rows.append(("<b>together</b>", "", f"<b>{found.score['log_odds']:+.4f}</b>", ""))
     return (
         "<h2>What the score is made of</h2><p>Each feature's exact Shapley contribution to the log-odds; they add up "
@@ -191,7 +194,10 @@ def _proof(found: Trace, facts: Mapping[str, Any]) -> str:
 
 def _contents(found: Trace) -> str:
     return (
-        "<h2>How to check this pack</h2><p>Unpack it and run <code>python verify.py</code>: Python alone checks that "
+        "<h2>How to check this pack</h2><p>Unpack it, compare the SHA-256 of <code>verify.py</code> "
+        "(<code>sha256sum verify.py</code>) with the one that the signed <code>manifest.json</code> lists, then run "
+        "<code>python verify.py</code>. It checks itself too, but a verifier that was changed may do anything, or end "
+        "in an error of Python&#39;s own. Python alone checks that "
         "every file is the one that was packed and computes the score again from the features with the model's trees; "
         "with DuckDB installed it also computes the features again from the rows with the archived SQL.</p>"
         f"<p class='note'>Lake snapshot {found.recorded.publication.snapshot_id}; published "

@@ -5,6 +5,7 @@ This is what a page shows at once; ``trace`` goes on to the rows and the proof. 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
@@ -14,7 +15,7 @@ import duckdb
 from sqlalchemy import Engine
 
 from lineage import rescore
-from lineage.personal_data import personal_features, shown
+from lineage.personal_data import MASK, personal_features, shown
 from lineage.recording import Recording, meta_of
 from lineage.subjects import resolved
 from pipeline.config import Settings
@@ -37,9 +38,11 @@ class ExplainedFeature:
 
 @dataclass(frozen=True)
 class Explained:
-    """A score as its base and the contributions of its features, the largest first; they sum to ``log_odds``.
+    """A score as its base and the contributions of its features, the largest first; with ``together`` they sum to
+    ``log_odds``.
 
-    personal: the features that are personal data, whether or not this subject has a value for them.
+    personal: the features that are personal data, whether or not this subject has a value for them. together: what
+    those with a value contribute, as one sum; their own contributions are withheld. None when there are none.
     """
 
     recorded: Recording = field(repr=False)
@@ -47,6 +50,7 @@ class Explained:
     log_odds: float
     features: tuple[ExplainedFeature, ...] = field(repr=False)
     personal: frozenset[str] = field(repr=False)
+    together: float | None = None
 
 
 def explained(
@@ -76,11 +80,18 @@ def explained(
         ExplainedFeature(
             name,
             shown(name, values.get(name), personal),
-            parts.by_feature.get(name),
+            # What a masked value contributes narrows it: it is told of all of them together.
+            None if _hidden(name, values, personal) else parts.by_feature.get(name),
             str(recorded.target.columns[name].get("description", "")),
             meta_of(recorded.target.columns[name]),
         )
         for name in recorded.features
     ]
     features.sort(key=lambda f: (f.contribution is None, -abs(f.contribution or 0.0), f.name))
-    return Explained(recorded, parts.base, float(score["log_odds"]), tuple(features), personal)
+    apart = [parts.by_feature[f.name] for f in features if f.value == MASK and f.name in parts.by_feature]
+    together = math.fsum(apart) if apart else None
+    return Explained(recorded, parts.base, float(score["log_odds"]), tuple(features), personal, together)
+
+
+def _hidden(name: str, values: Mapping[str, Any], personal: frozenset[str]) -> bool:
+    return bool(shown(name, values.get(name), personal) == MASK)

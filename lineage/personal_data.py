@@ -5,6 +5,7 @@ Contracts and features declare it; what is computed from a declared column is fo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -19,13 +20,31 @@ from pipeline.governance import audit, guard
 from pipeline.governance.access import Actor
 
 MASK = "•••"
+TOGETHER = "masked features, together"
+
+
+def withheld(found: Trace, names: frozenset[str]) -> Trace:
+    """The trace with the contributions of these features as one sum: a single one narrows the value that is masked.
+
+    The sum is exact, and with it the total. Of one such feature alone it is that feature's own: what is left of the
+    log-odds after the others cannot be hidden.
+    """
+    apart = [f for f in found.features if f.name in names and f.contribution is not None]
+    if not apart:
+        return found
+    # Without their contributions they stand after the others, by name: their order would tell the rest.
+    told = tuple(f for f in found.features if f not in apart)
+    hidden = tuple(replace(f, contribution=None) for f in sorted(apart, key=lambda f: f.name))
+    return replace(found, features=told + hidden, together=math.fsum(f.contribution or 0.0 for f in apart))
 
 
 def masked(found: Trace) -> Trace:
-    """The trace with every personal value replaced by ``MASK``; what was proved stays proved."""
+    """The trace with every personal value replaced by ``MASK`` and the contributions of personal features as one sum;
+    what was proved stays proved."""
     names = frozenset(personal_names(found))
     if not names:
         return found
+    found = withheld(found, names)
     features = tuple(
         replace(
             feature,

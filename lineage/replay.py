@@ -1,7 +1,7 @@
 """Replay: the archived SQL and the recorded model over the raw rows as they were, compared bit by bit with what stands.
 
-``replay`` does it for one subject, ``replay_night`` for the whole book in one pass; the second also names what came out
-otherwise, so that a value changed by hand in the lake is found with its column.
+``replay`` does it for one subject, ``replay_night`` for the whole book, a part at a time; the second also names what
+came out otherwise, so that a value changed by hand in the lake is found with its column.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import date
+from itertools import pairwise
 from typing import Any
 
 import duckdb
@@ -26,6 +27,7 @@ from lineage.recording import Recording, recording
 from lineage.rescore import SCORE_COLUMNS, Difference
 from lineage.subjects import lake_of, resolved
 from pipeline import booster as native
+from pipeline import lake
 from pipeline.config import Settings
 from pipeline.governance import guard
 from pipeline.governance.access import Actor
@@ -33,6 +35,8 @@ from pipeline.portfolio import Portfolio
 from pipeline.score import BATCH_ROWS, grades, score_points
 from pipeline.sql import ident, literal
 
+AT_ONCE = 500_000
+"""Accounts: some 35 million statements and payments, 3 GB while their versions are ranked."""
 EXAMPLES = 20
 
 
@@ -154,32 +158,62 @@ def _compared(
 
 
 def replay_night(
-    settings: Settings, engine: Engine, as_of: date, subject: str, *, actor: Actor, run_id: str | None = None
+    settings: Settings,
+    engine: Engine,
+    as_of: date,
+    subject: str,
+    *,
+    actor: Actor,
+    run_id: str | None = None,
+    at_once: int = AT_ONCE,
 ) -> NightReplay:
-    """Compute every subject of a published night again, in one pass over the raw rows at the night's snapshot."""
+    """Compute every subject of a published night again, from the raw rows at the night's snapshot.
+
+    at_once: about how many accounts to build at a time. The archived SQL makes all history in one statement; of a
+    whole large book that does not fit in memory.
+    """
     guard.require(engine, actor, "trace.read", f"night:{as_of}")
     recorded = recording(settings, engine, as_of, subject, run_id=run_id)
     booster = rescore.recorded_booster(settings, recorded.scored)
     snapshot = recorded.publication.snapshot_id
-    started = time.perf_counter()
-    with closing(lake_of(settings, recorded.publication)):
-        pass  # the snapshot is there; a lake that lost it has been told of by now
+    with closing(lake_of(settings, recorded.publication)) as con:
+        spans = _spans(con, recorded, at_once)
     then = recorded.portfolio()
-    with sandbox.of_snapshot(settings, snapshot, recorded.models) as box:
-        built = time.perf_counter()
-        counts, columns = Counter[str](), Counter[str]()
-        examples: list[tuple[str, str]] = []
-        kept = _kept(box, recorded)
-        for batch in _side_by_side(box, recorded, native.features(booster), kept):
-            verdict = _Verdict.of(batch, recorded, booster, then, settings.threads)
-            counts.update(verdict.counts())
-            columns.update(verdict.columns())
-            examples += verdict.examples(EXAMPLES - len(examples))
-        ended = time.perf_counter()
+    counts, columns = Counter[str](), Counter[str]()
+    examples: list[tuple[str, str]] = []
+    seconds = {"features": 0.0, "scores": 0.0}
+    kept = False
+    for span in spans:
+        started = time.perf_counter()
+        with sandbox.of_snapshot(settings, snapshot, recorded.models, span) as box:
+            built = time.perf_counter()
+            kept = _kept(box, recorded)
+            for batch in _side_by_side(box, recorded, native.features(booster), kept, span):
+                verdict = _Verdict.of(batch, recorded, booster, then, settings.threads)
+                counts.update(verdict.counts())
+                columns.update(verdict.columns())
+                examples += verdict.examples(EXAMPLES - len(examples))
+            seconds["features"] += built - started
+            seconds["scores"] += time.perf_counter() - built
     return NightReplay(
         recorded, counts["equal"], counts["different"], counts["missing"], counts["extra"],
-        dict(columns.most_common()), tuple(examples), kept, {"features": built - started, "scores": ended - built},
+        dict(columns.most_common()), tuple(examples), kept, seconds,
     )  # fmt: skip
+
+
+def _spans(con: duckdb.DuckDBPyConnection, recorded: Recording, at_once: int) -> tuple[sandbox.Span, ...]:
+    """Parts of the scored book of about ``at_once`` accounts that make the whole, also of ids that were not scored."""
+    if recorded.subject != "account":
+        return (sandbox.EVERYBODY,)
+    scored = f"FROM {ident(lake.ALIAS, 'scores', 'account_scores')} WHERE as_of_date = {literal(recorded.as_of)}"
+    row = con.execute(f"SELECT count(*) {scored}").fetchone()
+    parts = -(-row[0] // at_once) if row else 0
+    if parts < 2:
+        return (sandbox.EVERYBODY,)
+    shares = [n / parts for n in range(1, parts)]
+    found = con.execute(f"SELECT quantile_disc({ident(recorded.key)}, {shares}) {scored}").fetchone()
+    bounds = [None, *dict.fromkeys(found[0] if found else []), None]
+    return tuple(sandbox.Span(low, high) for low, high in pairwise(bounds))
 
 
 def _kept(con: duckdb.DuckDBPyConnection, recorded: Recording) -> bool:
@@ -195,11 +229,12 @@ def _stored(recorded: Recording) -> str:
 
 
 def _side_by_side(
-    con: duckdb.DuckDBPyConnection, recorded: Recording, wanted: tuple[str, ...], kept: bool
+    con: duckdb.DuckDBPyConnection, recorded: Recording, wanted: tuple[str, ...], kept: bool, span: sandbox.Span
 ) -> Iterator[pa.RecordBatch]:
     """Every subject once: its id, whether it was stored and computed, the columns that differ, the model's inputs as
     computed again, and the score as stored."""
-    key, day = ident(recorded.key), literal(recorded.as_of)
+    key = ident(recorded.key)
+    of_night = f"as_of_date = {literal(recorded.as_of)} AND {span.holds(key)}"
     differing = "CAST([] AS VARCHAR[])"
     join = ""
     if kept:
@@ -217,7 +252,7 @@ def _side_by_side(
             f"CASE WHEN f.{key} IS NULL THEN [] WHEN a.{key} IS NULL THEN [] "
             f"ELSE list_filter([{', '.join(checks)}], lambda x: x IS NOT NULL) END"
         )
-        join = f"FULL JOIN {_numbered(_stored(recorded), key, day)} f ON f.{key} = a.{key} AND f._nth = a._nth"
+        join = f"FULL JOIN {_numbered(_stored(recorded), key, of_night)} f ON f.{key} = a.{key} AND f._nth = a._nth"
     ids = f"coalesce(a.{key}, {f'f.{key}, ' if kept else ''}s.{key})"
     on = f"coalesce(a.{key}, f.{key})" if kept else f"a.{key}"
     nth = "coalesce(a._nth, f._nth)" if kept else "a._nth"
@@ -227,14 +262,14 @@ def _side_by_side(
         f"""SELECT CAST({ids} AS VARCHAR), a.{key} IS NOT NULL, s.{key} IS NOT NULL, {differing},
                 s.pd, s.log_odds, s.score_points, s.grade, {inputs}
             FROM (SELECT *, 1 AS _nth FROM {recorded.target.relation}) a {join}
-            FULL JOIN {_numbered(scores, key, day)} s ON s.{key} = {on} AND s._nth = {nth}"""
+            FULL JOIN {_numbered(scores, key, of_night)} s ON s.{key} = {on} AND s._nth = {nth}"""
     ).to_arrow_reader(BATCH_ROWS)
     yield from reader
 
 
-def _numbered(table: str, key: str, day: str) -> str:
+def _numbered(table: str, key: str, of_night: str) -> str:
     """A stored partition with its rows of one subject numbered: nothing is computed that a second one could be."""
-    return f"(SELECT *, row_number() OVER (PARTITION BY {key}) AS _nth FROM {table} WHERE as_of_date = {day})"
+    return f"(SELECT *, row_number() OVER (PARTITION BY {key}) AS _nth FROM {table} WHERE {of_night})"
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -24,6 +25,13 @@ from pipeline.sql import ident, literal
 
 RECORDED = "recorded"
 """Name under which the lake itself, at a snapshot, is attached beside the scratch catalog of a whole replay."""
+
+_ACCOUNT = {
+    "loan_servicing": "account_id",
+    "payments_ledger": "account_id",
+    "account_events": "account_id",
+    "bureau_pull": "subject_id",  # of an account or of an application: those of other kinds are not asked for
+}
 
 
 @contextmanager
@@ -50,12 +58,30 @@ def of_raw(rows: Mapping[str, pa.Table], id_type: str) -> Iterator[duckdb.DuckDB
         yield con
 
 
+@dataclass(frozen=True)
+class Span:
+    """Accounts from one id up to the next, which is left out; None is open. A part of the book at a time."""
+
+    low: str | int | None = None
+    high: str | int | None = None
+
+    def holds(self, column: str) -> str:
+        """A SQL condition, on a quoted column."""
+        bounds = [f"{column} >= {literal(self.low)}"] if self.low is not None else []
+        bounds += [f"{column} < {literal(self.high)}"] if self.high is not None else []
+        return " AND ".join(bounds) or "true"
+
+
+EVERYBODY = Span()
+
+
 @contextmanager
 def of_snapshot(
-    settings: Settings, snapshot: int, models: Iterable[RecordedModel]
+    settings: Settings, snapshot: int, models: Iterable[RecordedModel], span: Span = EVERYBODY
 ) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Build models over all raw rows of the lake at a snapshot, on disk in the home's work folder; gone afterwards.
+    """Build models over the raw rows of the lake at a snapshot, on disk in the home's work folder; gone afterwards.
 
+    span: only the rows of these accounts. A row that belongs to no account is there for each of them.
     The lake at that snapshot is attached as ``recorded``. Raises NotFound when the snapshot is not there any more.
     """
     settings.work_dir.mkdir(parents=True, exist_ok=True)
@@ -67,7 +93,10 @@ def of_snapshot(
         con.execute(f"ATTACH {literal(str(Path(scratch) / 'scratch.duckdb'))} AS {lake.ALIAS}")
         con.execute(f"CREATE SCHEMA {ident(lake.ALIAS, 'raw')}")
         for name in CONTRACTS:
-            con.execute(f"CREATE VIEW {ident(lake.ALIAS, 'raw', name)} AS SELECT * FROM {ident(RECORDED, 'raw', name)}")
+            con.execute(
+                f"CREATE VIEW {ident(lake.ALIAS, 'raw', name)} AS SELECT * FROM {ident(RECORDED, 'raw', name)} "
+                f"WHERE {span.holds(ident(_ACCOUNT[name])) if name in _ACCOUNT else 'true'}"
+            )
         build(con, models)
         yield con
 

@@ -46,8 +46,8 @@ class Source:
 class TracedFeature:
     """One feature's value, what it means, what it adds to the log-odds, and where it came from.
 
-    contribution: None when the model does not read it. model: the dbt model that computes it, with the SHA-256 of its
-    SQL. proved: the archived SQL over ``sources`` alone gives the stored value again, bit for bit.
+    contribution: None when the model does not read it, or it is withheld. model: the dbt model that computes it, with
+    the SHA-256 of its SQL. proved: the archived SQL over ``sources`` alone gives the stored value again, bit for bit.
     population: rows of other subjects are behind it too.
     """
 
@@ -123,7 +123,10 @@ class Proof:
 
 @dataclass(frozen=True)
 class Trace:
-    """A score and everything behind it. features: the largest contribution first; rows: all that the proof used."""
+    """A score and everything behind it. features: the largest contribution first; rows: all that the proof used.
+
+    together: what the features contribute whose own contributions are withheld with their values; None when none are.
+    """
 
     recorded: Recording
     subject_id: int | str
@@ -135,6 +138,7 @@ class Trace:
     rows: SourceRows = field(repr=False)
     proof: Proof
     notes: tuple[str, ...]
+    together: float | None = None
 
     def feature(self, name: str) -> TracedFeature:
         """One traced feature by name. Raises NotFound."""
@@ -171,6 +175,7 @@ class Trace:
                 "superseded": self.recorded.superseded,
             },
             "base": self.base,
+            "masked_contribution": self.together,
             "features": [f.as_dict() for f in self.features],
             "proof": self.proof.as_dict(),
             "notes": list(self.notes),

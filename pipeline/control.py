@@ -6,8 +6,9 @@ engine; ``runs`` writes the ledger and ``ledger`` reads it.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from sqlalchemy import (
-    DDL,
     JSON,
     BigInteger,
     Boolean,
@@ -25,11 +26,12 @@ from sqlalchemy import (
     Text,
     create_engine,
     event,
+    inspect,
 )
 
 from pipeline.config import Settings
+from pipeline.errors import ConfigError
 from pipeline.governance import append_only
-from pipeline.sql import literal
 
 metadata = MetaData()
 
@@ -113,6 +115,7 @@ publications = Table(
     Column("sla_due", DateTime(timezone=True)),
     Column("sla_met", Boolean),
 )
+append_only.protect(publications)
 
 training_runs = Table(
     "training_runs",
@@ -131,6 +134,7 @@ training_runs = Table(
     Column("checks", JSON, nullable=False),  # [{"check", "passed", "observed", "bound"}]
     Column("finished_at", DateTime(timezone=True), nullable=False),
 )
+append_only.protect(training_runs)
 
 comparisons = Table(
     "comparisons",
@@ -145,6 +149,7 @@ comparisons = Table(
     Column("sha256", String(64), nullable=False),  # of the document, in the archive
     Column("made_at", DateTime(timezone=True), nullable=False),
 )
+append_only.protect(comparisons)
 
 audit_log = Table(
     "audit_log",
@@ -173,6 +178,7 @@ user_events = Table(
 )
 _added = user_events.c.kind == "added"
 Index("user_added_once", user_events.c.user_name, unique=True, sqlite_where=_added, postgresql_where=_added)
+append_only.protect(user_events)
 
 hook_cursors = Table(
     "hook_cursors",
@@ -203,6 +209,7 @@ lake_files = Table(
     Column("sha256", String(64), nullable=False),
     Column("recorded_at", DateTime(timezone=True), nullable=False),
 )
+append_only.protect(lake_files)
 
 lease = Table(
     "lease",
@@ -211,35 +218,6 @@ lease = Table(
     Column("holder", String(300), nullable=False),
     Column("acquired_at", DateTime(timezone=True), nullable=False),
 )
-
-
-def _refuse_changes(table: Table) -> None:
-    """Have the database refuse every update and delete of a table: its rows are facts, and a fact is added."""
-    message = f"{table.name} is append-only"
-    for verb in ("UPDATE", "DELETE"):
-        name = f"{table.name}_no_{verb.lower()}"
-        stop = f"SELECT RAISE(ABORT, {literal(message)})"
-        sqlite = f"CREATE TRIGGER {name} BEFORE {verb} ON {table.name} BEGIN {stop}; END"
-        _after_create(table, sqlite, "sqlite")
-    function = (
-        f"CREATE OR REPLACE FUNCTION {table.name}_refuse() RETURNS trigger LANGUAGE plpgsql AS "
-        f"$$ BEGIN RAISE EXCEPTION {literal(message)}; END $$"
-    )
-    trigger = (
-        f"CREATE TRIGGER {table.name}_no_change BEFORE UPDATE OR DELETE OR TRUNCATE ON {table.name} "
-        f"FOR EACH STATEMENT EXECUTE FUNCTION {table.name}_refuse()"
-    )
-    for statement in (function, trigger):
-        _after_create(table, statement, "postgresql")
-
-
-def _after_create(table: Table, statement: str, dialect: str) -> None:
-    ddl = DDL(statement)  # type: ignore[no-untyped-call]
-    event.listen(table, "after_create", ddl.execute_if(dialect=dialect))
-
-
-_refuse_changes(user_events)
-_refuse_changes(lake_files)
 
 
 def open_store(settings: Settings) -> Engine:
@@ -255,9 +233,21 @@ def open_store(settings: Settings) -> Engine:
     return engine
 
 
+def require_log(engine: Engine, home: Path) -> None:
+    """Raise ConfigError where the other tables are there and the audit log is not: it was dropped, not never made."""
+    present = set(inspect(engine).get_table_names())
+    if audit_log.name not in present and present & set(metadata.tables):
+        raise ConfigError(
+            f"the control store of {home} has lost its audit log: the table {audit_log.name} is gone, and others are "
+            "there",
+            "restore the control store from a backup; no other log is begun in its place",
+        )
+
+
 def create(settings: Settings) -> Engine:
-    """Create the tables that are missing. Safe to run again."""
+    """Create the tables that are missing. Safe to run again. Raises ConfigError when the audit log was dropped."""
     settings.home.mkdir(parents=True, exist_ok=True)
     engine = open_store(settings)
+    require_log(engine, settings.home)
     metadata.create_all(engine)
     return engine

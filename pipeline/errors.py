@@ -79,6 +79,10 @@ class RecordRefused(ScoretraceError):
     """A record that the audit log does not take: control characters, too long, nobody named. Nothing was written."""
 
 
+class RecordDamaged(ScoretraceError):
+    """A record of the audit log whose detail is not what was written. Nothing is decided by it."""
+
+
 class SignatureRefused(ScoretraceError):
     """A signature that does not stand: changed bytes, an unknown key, or not the kind of document expected."""
 

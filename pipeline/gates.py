@@ -51,15 +51,20 @@ class PendingLoad:
     supersedes: str | None
 
 
-def check(con: duckdb.DuckDBPyConnection, portfolio: Portfolio, as_of: date) -> dict[PendingLoad, tuple[Verdict, ...]]:
-    """Every undecided load with rows up to the as-of date, and that date's own loads, with verdicts. Reads only."""
+def check(
+    con: duckdb.DuckDBPyConnection, portfolio: Portfolio, as_of: date, *, again: bool = True
+) -> dict[PendingLoad, tuple[Verdict, ...]]:
+    """Every undecided load with rows up to the as-of date, with verdicts. Reads only.
+
+    again: check the loads of the as-of date itself once more, decided or not: a night run again shows its own gates.
+    """
     rows = con.execute(
         """SELECT load_id, table_name, load_date, rows, state, supersedes FROM raw.loads l
         WHERE (state = ? AND (load_date <= ? OR EXISTS (
                   FROM raw.load_months m WHERE m.load_id = l.load_id AND m.load_date <= ?)))
            OR (load_date = ? AND state = ?)
         ORDER BY load_date, table_name""",
-        [LANDED, as_of, as_of, as_of, ACCEPTED],
+        [LANDED, as_of, as_of, as_of, ACCEPTED if again else LANDED],
     ).fetchall()
     loads = [PendingLoad(*row) for row in rows]
     # An accepted load that is being restated is not checked again beside its successor.

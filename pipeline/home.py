@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from sqlalchemy import Engine
@@ -10,14 +11,21 @@ from sqlalchemy import Engine
 from pipeline import control, lake, portfolio
 from pipeline.config import Settings
 from pipeline.errors import ConfigError
-from pipeline.governance import audit, keys
+from pipeline.governance import audit, coverage, keys
 from pipeline.lease import writer_lease
 from pipeline.portfolio import Portfolio
 
 
-def init(settings: Settings, portfolio_folder: Path, *, actor: str = "init") -> Portfolio:
+def init(
+    settings: Settings,
+    portfolio_folder: Path,
+    *,
+    actor: str = "init",
+    taken_on_record: Callable[[Mapping[str, int]], None] = lambda _: None,
+) -> Portfolio:
     """Make a home for a portfolio, or take over the changes of the same portfolio's folder.
 
+    taken_on_record: told how many rows of which tables the audit log covers from now on that were there before it did.
     Raises ConfigError, and changes nothing, when the folder does not check or the home holds another lender.
     """
     checked = portfolio.load(portfolio_folder)
@@ -47,6 +55,8 @@ def init(settings: Settings, portfolio_folder: Path, *, actor: str = "init") -> 
             shutil.rmtree(outgoing, ignore_errors=True)
         if key_id := keys.create(settings.keys_dir):
             audit.append(engine, actor=actor, action="key.created", subject=f"key:{key_id}", detail={})
+        if taken := coverage.begin(engine, actor=actor):
+            taken_on_record(taken)
     engine.dispose()
     return portfolio.load(settings.portfolio_dir)
 
@@ -58,4 +68,6 @@ def open_home(settings: Settings) -> tuple[Portfolio, Engine]:
             f"{settings.home} is not a Scoretrace home",
             "run `scoretrace init --portfolio cascade` first, or set SCORETRACE_HOME to an existing home",
         )
-    return portfolio.load(settings.portfolio_dir), control.open_store(settings)
+    engine = control.open_store(settings)
+    control.require_log(engine, settings.home)
+    return portfolio.load(settings.portfolio_dir), engine

@@ -192,6 +192,7 @@ def open_ledger(settings: Settings) -> Engine:
         present = set(inspect(engine).get_table_names())
     except SQLAlchemyError as error:
         raise ConfigError(f"the control store of {settings.home} cannot be opened: {error}", _INIT) from error
+    control.require_log(engine, settings.home)
     if missing := sorted(set(control.metadata.tables) - present):
         raise ConfigError(f"the control store of {settings.home} lacks the tables {', '.join(missing)}", _INIT)
     return engine

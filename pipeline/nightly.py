@@ -215,7 +215,7 @@ def decide_task(work: Work) -> TaskResult:
 def decide_loads(work: Work, fresh: Sequence[gates.Verdict]) -> TaskResult:
     """Check every undecided load, decide, record every verdict; raise GateFailed if one failed."""
     with work.session() as con:
-        checked = gates.check(con, work.portfolio, work.as_of)
+        checked = gates.check(con, work.portfolio, work.as_of, again=bool(fresh))
         accepted, rejected = gates.decide(con, checked)
     verdicts = [*fresh, *(verdict for found in checked.values() for verdict in found)]
     work.ledger.add_verdicts(verdicts)

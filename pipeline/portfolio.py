@@ -19,7 +19,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import yaml
 
-from pipeline import archive
+from pipeline import archive, retention
 from pipeline.config import SHIPPED_PORTFOLIOS, Settings
 from pipeline.contracts import CONTRACTS
 from pipeline.errors import ConfigError
@@ -28,6 +28,7 @@ from pipeline.governance.inventory import Entry
 from pipeline.governance.policy import DEFAULTS, REVIEW_MONTHS, Policy
 from pipeline.monitoring import policy as monitoring
 from pipeline.monitoring.policy import DriftPolicy
+from pipeline.retention import Retention
 
 ID_TYPES = ("BIGINT", "VARCHAR")
 CALENDARS = ("daily", "monthly")
@@ -139,6 +140,7 @@ class Portfolio:
     )  # tier → from review to review
     inventory: Mapping[str, Entry] = field(default_factory=dict)  # model → what the portfolio declares of it
     monitoring: DriftPolicy = field(default_factory=DriftPolicy)
+    retention: Retention = field(default_factory=Retention)
     exclude_dpd: int = 90  # an account this many days past due is already lost: it is not scored
 
     @property
@@ -238,6 +240,7 @@ def _build(folder: Path, raw: dict[str, Any]) -> Portfolio:
         governance=policy.parse(raw.get("governance", {})),
         review_months=policy.review_months(raw.get("governance", {})),
         monitoring=monitoring.parse(raw.get("monitoring", {})),
+        retention=retention.parse(raw.get("retention", {})),
         exclude_dpd=int(raw.get("exclude_dpd", 90)),
     )
     for spec in portfolio.models:

@@ -100,7 +100,7 @@ OUTCOME_MODELS = ("+int_account_outcomes", "+int_application_outcomes")
 RETRAIN: Graph[Work] = Graph(
     "retrain",
     (
-        Task("gate", decide_task, retries=2, timeout=900),
+        Task("gate", decide_task, retries=2, timeout=3600),
         Task("cohorts", cohorts_task, ("gate",), retries=1, timeout=6 * 3600),
         Task("train", train_task, ("cohorts",), retries=0, timeout=3 * 3600),
     ),

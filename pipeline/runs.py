@@ -23,7 +23,7 @@ from sqlalchemy import Engine, insert, select, update
 from pipeline import control
 from pipeline.config import REPOSITORY
 from pipeline.gates import Verdict
-from pipeline.governance import events
+from pipeline.governance import coverage, events
 from pipeline.portfolio import Portfolio, files_of
 
 if TYPE_CHECKING:  # dbt takes seconds to import, and only its results are named here
@@ -166,7 +166,7 @@ class RunLedger:
     def publish(self, **values: Any) -> None:
         """Move the pointer: from this commit on, readers attach the lake at the new snapshot."""
         with self.engine.begin() as connection:
-            connection.execute(
-                insert(control.publications).values(run_id=self.run_id, published_at=datetime.now(UTC), **values)
-            )
-            events.night_published(connection, self.run_id, self.actor, values)
+            made = insert(control.publications).values(run_id=self.run_id, published_at=datetime.now(UTC), **values)
+            key = connection.execute(made).inserted_primary_key
+            covered = coverage.of(connection, control.publications, key or ())
+            events.night_published(connection, self.run_id, self.actor, values, covered)

@@ -24,7 +24,7 @@ from pipeline import booster as native
 from pipeline.canonical import TableDigest
 from pipeline.config import Settings
 from pipeline.errors import FeatureBuildFailed, ModelRefused
-from pipeline.governance.approvals import require_approved
+from pipeline.governance.approved import require_approved
 from pipeline.governance.promotion_state import Promotion
 from pipeline.portfolio import Grade, ModelSpec, Points, Portfolio
 from pipeline.registry import ModelVersion, Registry

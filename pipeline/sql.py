@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date
 from decimal import Decimal
 
@@ -31,7 +32,7 @@ def literal(value: str | int | Decimal | date | bool | None) -> str:
     raise TypeError(f"no SQL literal for {type(value).__name__}")
 
 
-def literals(values: list[str] | list[date] | list[int]) -> str:
+def literals(values: Sequence[str | date | int]) -> str:
     """A comma-separated list of literals, for ``IN (…)``."""
     return ", ".join(literal(v) for v in values)
 

@@ -26,7 +26,7 @@ from pipeline.comparison.measure import Scored
 from pipeline.config import Settings
 from pipeline.errors import TrainingRefused
 from pipeline.evaluation import Check, Evaluation, challenger_checks, evaluate, first_model_checks
-from pipeline.governance import events
+from pipeline.governance import coverage, events
 from pipeline.governance.promotion_log import book_of
 from pipeline.monitoring import statistics
 from pipeline.portfolio import ModelSpec, Portfolio
@@ -315,7 +315,7 @@ def _record(
     engine: Engine, spec: ModelSpec, as_of: date, run_id: str, result: TrainingOutcome, comparison: Comparison
 ) -> None:
     with engine.begin() as connection:
-        connection.execute(
+        made = connection.execute(
             insert(control.training_runs).values(
                 run_id=run_id,
                 model_name=spec.name,
@@ -331,7 +331,8 @@ def _record(
                 finished_at=datetime.now(UTC),
             )
         )
-        comparison_store.record(connection, run_id, comparison, result.comparison_sha256)
+        compared = comparison_store.record(connection, run_id, comparison, result.comparison_sha256)
+        trained = coverage.of(connection, control.training_runs, made.inserted_primary_key or ())
         events.candidate_judged(
             connection,
             run_id,
@@ -345,5 +346,6 @@ def _record(
                 "training_set": result.training_set,
                 "snapshot_id": result.snapshot_id,
                 "comparison_sha256": result.comparison_sha256,
+                coverage.COVERS: trained[coverage.COVERS] | compared[coverage.COVERS],
             },
         )

@@ -27,7 +27,7 @@ from pipeline.config import DBT_PROJECT, Settings
 from pipeline.contracts import CONTRACTS
 from pipeline.errors import ConfigError, FeatureBuildFailed, TaskTimeout
 from pipeline.portfolio import Portfolio
-from pipeline.rebuild import INCREMENTAL, count, definition_sha256, exists, months_to_rebuild, stands
+from pipeline.rebuild import BATCH_ROWS, Rebuilt, count, definition_sha256, exists, stands, to_rebuild
 from pipeline.sql import literals
 
 FEATURE_LAYERS = ("path:models/staging", "path:models/intermediate", "path:models/features")
@@ -35,6 +35,7 @@ MARTS = ("path:models/marts",)
 
 _PARTITIONED = ("account_features", "application_features")
 _IN_MEMORY_ROWS = 300_000  # of some 150 columns: about 400 MB
+_NOTHING = Rebuilt(())
 _GOOD = ("success", "pass", "warn")
 
 
@@ -65,7 +66,7 @@ class BuildResult:
 
     as_of: date
     nodes: tuple[DbtNode, ...]
-    rebuilt_months: tuple[date, ...] | None
+    rebuilt: Rebuilt
     manifest_sha256: str
     manifest_path: Path
     run_results_sha256: str | None
@@ -94,9 +95,10 @@ class Warehouse:
     Only the holder of the writer lease may build. Not for several threads at once: dbt is not.
     """
 
-    def __init__(self, settings: Settings, portfolio: Portfolio) -> None:
+    def __init__(self, settings: Settings, portfolio: Portfolio, *, batch_rows: int = BATCH_ROWS) -> None:
         self.settings = settings
         self.portfolio = portfolio
+        self.batch_rows = batch_rows
         self._parsed: Manifest | None = None
         self._manifest: dict[str, Any] | None = None
         self._manifest_file: tuple[str, Path] | None = None
@@ -125,22 +127,20 @@ class Warehouse:
         tested_dates: as-of partitions that the tests read, by default the as-of date's alone.
         Raises FeatureBuildFailed (with ``result``) when a model or a test fails; what a model had committed stays.
         """
-        definition = definition_sha256(self.manifest(), INCREMENTAL, self._constants())
         with self._session() as con:
-            months = months_to_rebuild(con, as_of, definition)
-        variables = self._variables(as_of, period_start)
-        variables["rebuild_months"] = None if months is None else [m.isoformat() for m in months]
-        variables["definition_sha256"] = {INCREMENTAL: definition} | {
+            rebuilt = to_rebuild(con, self.manifest(), self._constants(), as_of, self.batch_rows)
+        variables = self._variables(as_of, period_start) | rebuilt.as_variables()
+        variables["definition_sha256"] = rebuilt.definition_sha256 | {
             table: self._partition_definition(table, date.fromisoformat(variables["period_start"]))
             for table in _PARTITIONED
         }
         if tested_dates is not None:
             variables["tested_dates"] = [d.isoformat() for d in tested_dates]
         selection = ["--select", *(select or FEATURE_LAYERS)]
-        built = self._run("run", as_of, selection, variables, run_id, months)
+        built = self._run("run", as_of, selection, variables, run_id, rebuilt)
         if not tests:
             return built
-        tested = self._run("test", as_of, selection, variables, run_id, months, before=built.nodes)
+        tested = self._run("test", as_of, selection, variables, run_id, rebuilt, before=built.nodes)
         return replace(
             tested, run_results_sha256=built.run_results_sha256, test_results_sha256=tested.run_results_sha256
         )
@@ -149,12 +149,12 @@ class Warehouse:
         """Run the data tests of the selected models over the partitions of several dates, building nothing."""
         last = max(dates)
         variables = self._variables(last, min(dates)) | {"tested_dates": [d.isoformat() for d in dates]}
-        return self._run("test", last, ["--select", *select], variables, run_id, None)
+        return self._run("test", last, ["--select", *select], variables, run_id)
 
     def unit_test(self) -> BuildResult:
         """Run dbt's unit tests: models against fixtures. The tables they stand for must have been built once."""
         today = self._variables(date(2026, 3, 14), None)
-        return self._run("test", date(2026, 3, 14), ["--select", "test_type:unit"], today, None, None)
+        return self._run("test", date(2026, 3, 14), ["--select", "test_type:unit"], today, None)
 
     def unbuilt(self, table: str, dates: Sequence[date]) -> list[date]:
         """Which of the as-of dates lack a partition of ``account_features`` or ``application_features`` that still
@@ -250,7 +250,7 @@ class Warehouse:
         selection: Sequence[str],
         variables: dict[str, Any],
         run_id: str | None,
-        months: Sequence[date] | None,
+        rebuilt: Rebuilt = _NOTHING,
         before: tuple[DbtNode, ...] = (),
     ) -> BuildResult:
         """Invoke dbt and turn what it reports into a result, archived; raise if anything failed."""
@@ -265,7 +265,7 @@ class Warehouse:
             raise BuildFailed(
                 f"dbt {command} did not run at {as_of}: {_first_lines(outcome.exception)}",
                 "correct the named file under dbt/ and run the same command again",
-                BuildResult(as_of, before, None, digest, path, None),
+                BuildResult(as_of, before, rebuilt, digest, path, None),
             )
         hook = "operation"  # reading the tested partitions: no model and no test, worth a word only when it fails
         nodes = tuple(
@@ -275,7 +275,7 @@ class Warehouse:
         result = BuildResult(
             as_of,
             before + nodes,
-            None if months is None else tuple(months),
+            rebuilt,
             digest,
             path,
             archived,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 
@@ -15,8 +14,9 @@ from pipeline import ledger
 from pipeline.errors import AccessDenied, NotFound, ScoretraceError
 from pipeline.governance import access, audit
 from pipeline.governance.access import Actor
+from pipeline.governance.event import event_of
 from pipeline.monitoring.alert_rules import DRIFT
-from pipeline.monitoring.alert_state import ACKNOWLEDGED, RESOLVED, Alert, Event
+from pipeline.monitoring.alert_state import ACKNOWLEDGED, RESOLVED, Alert
 from pipeline.monitoring.alerts import acknowledge, alerts_of
 
 _SAID = "alert answered"
@@ -103,8 +103,7 @@ def _alert(home: Home, actor: Actor, alert: Alert) -> None:
         with right:
             _acknowledge(home, actor, alert)
     events = [
-        Event(r.seq, datetime.fromisoformat(r.at), r.actor, r.action, r.subject, json.loads(r.detail))
-        for r in audit.records(home.engine, action="alert.", subject=f"alert:{alert.id}", newest_first=True)
+        event_of(r) for r in audit.records(home.engine, action="alert.", subject=f"alert:{alert.id}", newest_first=True)
     ]
     head = markup.heading("History", "newest first, as the audit log has it")
     st.html(markup.block(markup.GAP, head, alert_facts.event_table(events, home.zone)))

@@ -15,7 +15,7 @@ from app import audit_facts, desk, formats, markup, session, shell
 from app.markup import Html
 from app.session import Home
 from pipeline.errors import NotFound
-from pipeline.governance import access, audit, checkpoints, guard
+from pipeline.governance import access, audit, guard, verification
 from pipeline.governance import export as exports
 from pipeline.governance.access import Actor
 
@@ -129,18 +129,15 @@ def _verdict(home: Home) -> None:
     if not st.session_state.get("verify"):
         return
     guard.require(home.engine, session.actor(), "audit.verify", "audit:log")
-    newest = checkpoints.newest(home.settings)
-    kept = checkpoints.read(home.settings, newest) if newest else None
     last = audit.head(home.engine).seq
     bar = st.progress(0.0, text="verifying the chain")
 
     def told(seq: int) -> None:
         bar.progress(min(seq / max(last, 1), 1.0), text=f"record {formats.count(seq)} of {formats.count(last)}")
 
-    found = audit.verify(home.engine, kept, progress=told)
+    found = verification.verify(home.settings, home.engine, progress=told)
     bar.empty()
-    signers = checkpoints.signers(newest) if newest else ()
-    st.html(markup.block(audit_facts.verdict(found, kept, signers, home.zone)))
+    st.html(markup.block(audit_facts.verified(found, home.zone)))
 
 
 def _export(home: Home, actor: Actor, wanted: dict[str, Any], count: int) -> None:
@@ -195,17 +192,17 @@ def _record(home: Home, asked: str) -> None:
             for sign, other in (("‹ before", before), ("after ›", after)):
                 query = session.address(record=str(other.seq)) if other else None
                 st.page_link(shell.AUDIT, label=sign, query_params=query, disabled=other is None, icon="")
-            _about_link(home, r.subject)
+            _about_link(r.subject, seq)
     st.html(markup.block(audit_facts.record(r, before, after, home.zone)))
     st.html(markup.block(markup.GAP, markup.heading("Detail", "canonical JSON, as it was hashed; one key a line here")))
     st.code(audit_facts.detail(r), language="json", wrap_lines=True)
 
 
-def _about_link(home: Home, subject: str) -> None:
+def _about_link(subject: str, seq: int) -> None:
     """The page of what a record is about, where there is one; and everything else about it."""
     found = _SUBJECT.fullmatch(subject)
     if found and found["kind"] == "promotion":
-        query = session.address(promotion=found["name"])
+        query = session.address(promotion=found["name"], record=str(seq))
         st.page_link(shell.PROMOTIONS, label="the promotion", query_params=query, icon="")
     elif found and found["kind"] == "model":
         model, _, version = found["name"].partition("/")

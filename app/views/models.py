@@ -9,8 +9,7 @@ from pathlib import Path
 import streamlit as st
 
 from app import (
-    comparison_charts,
-    comparison_facts,
+    comparison_view,
     desk,
     markup,
     model_facts,
@@ -19,11 +18,9 @@ from app import (
     session,
     shell,
 )
-from app.comparison_view import movers
 from app.markup import Html
 from app.session import Home
 from pipeline.comparison import store
-from pipeline.comparison.facts import Comparison
 from pipeline.errors import NotFound
 from pipeline.governance import access
 from pipeline.governance.access import Actor
@@ -151,7 +148,9 @@ def _card(home: Home, actor: Actor, model: str, number: int) -> None:
         shown, rest = f.features[: model_facts.SHOWN_FEATURES], f.features[model_facts.SHOWN_FEATURES :]
         left.html(
             markup.block(
-                markup.heading("Features", f"{len(shown)} of {len(f.features)} by share of gain"),
+                markup.heading(
+                    "Features", f"{len(shown)} of {len(f.features)} by share of gain; point at one to read what it is"
+                ),
                 model_facts.feature_table(shown, effect),
             )
         )
@@ -191,23 +190,10 @@ def _against_champion(home: Home, actor: Actor, f: ValidationFacts) -> None:
     if c is None:
         st.html(markup.block(head, markup.quiet("The training run made no comparison.")))
         return
-    st.html(markup.block(head, comparison_facts.sentences(c)))
-    with st.container(key="compared"):
-        left, right = st.columns([13, 9], gap="medium")
-        left.html(markup.block(comparison_facts.measures(c)))
-        if c.migration:
-            with right:
-                _migration(c)
+    comparison_view.found(head, c)
     kept = store.of_training(home.engine, str(f.training["run_id"]), f.version.digest)
     if kept:
-        movers(home, actor, kept, c)
-
-
-def _migration(c: Comparison) -> None:
-    assert c.migration is not None
-    st.html(markup.block(markup.heading("Grades", "champion down, challenger across, rows")))
-    words = comparison_charts.migration_words(c.migration)
-    st.plotly_chart(comparison_charts.migration(c.migration), key="migration", alt=words, config=_STILL)
+        comparison_view.movers(home, actor, kept, c)
 
 
 def _compare_with(home: Home, model: str, number: int) -> None:
@@ -288,14 +274,8 @@ def _measured(home: Home, actor: Actor, model: str, first: int, second: int) -> 
     except NotFound as none:
         st.html(markup.block(head, markup.quiet(f"{none.message[:1].upper()}{none.message[1:]}; {none.next_step}.")))
         return
-    st.html(markup.block(head, comparison_facts.sentences(c)))
-    with st.container(key="compared"):
-        left, right = st.columns([13, 9], gap="medium")
-        left.html(markup.block(comparison_facts.measures(c)))
-        if c.migration:
-            with right:
-                _migration(c)
-    movers(home, actor, kept, c)
+    comparison_view.found(head, c)
+    comparison_view.movers(home, actor, kept, c)
 
 
 if __name__ == "__main__":

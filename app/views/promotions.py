@@ -7,8 +7,7 @@ from datetime import UTC, datetime
 import streamlit as st
 
 from app import (
-    comparison_charts,
-    comparison_facts,
+    comparison_view,
     desk,
     inbox,
     markup,
@@ -18,7 +17,6 @@ from app import (
     session,
     shell,
 )
-from app.comparison_view import movers
 from app.markup import Html
 from app.promotion_reads import Evidence, evidence
 from app.session import Home
@@ -106,6 +104,9 @@ def _title(home: Home, book: Book, p: Promotion, now: datetime, gone: frozenset[
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         st.html(markup.block(title), width="content")
         with st.container(key="actions", horizontal=True, vertical_alignment="center", gap="small", width="content"):
+            if (record := st.query_params.get("record", "")).isdecimal():
+                query = session.address(record=record)
+                st.page_link(shell.AUDIT, label=f"‹ record {record}", query_params=query, icon="")
             st.page_link(shell.PROMOTIONS, label="‹ all promotions", query_params=session.address(), icon="")
             query = session.address(model=p.model, version=str(p.version))
             st.page_link(shell.MODELS, label="the version’s card", query_params=query, icon="")
@@ -151,17 +152,9 @@ def _comparison(home: Home, actor: Actor, e: Evidence) -> None:
         return
     note = f"{c.rows:,} held-out rows, {c.events:,} events".replace(",", "\u202f")
     head = markup.heading("Champion against challenger", note)
-    st.html(markup.block(head, comparison_facts.sentences(c), markup.GAP))
-    with st.container(key="compared"):
-        left, right = st.columns([13, 9], gap="medium")
-        left.html(markup.block(comparison_facts.measures(c)))
-        if c.migration:
-            with right:
-                st.html(markup.block(markup.heading("Grades", "champion down, challenger across, rows")))
-                words = comparison_charts.migration_words(c.migration)
-                st.plotly_chart(comparison_charts.migration(c.migration), key="migration", alt=words, config=_STILL)
+    comparison_view.found(head, c)
     if e.kept:
-        movers(home, actor, e.kept, c)
+        comparison_view.movers(home, actor, e.kept, c)
 
 
 def _review(home: Home, at: Approvals, actor: Actor, p: Promotion, now: datetime) -> None:

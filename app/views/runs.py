@@ -11,7 +11,9 @@ import streamlit as st
 
 from app import charts_runs, explanations, formats, markup, night_facts, run_facts, session, shell
 from app.markup import Html
+from app.run_facts import Told
 from app.session import Home
+from lineage.event_transport import EventStore
 from pipeline import archive, ledger
 from pipeline.errors import NotFound
 from pipeline.governance import access
@@ -95,6 +97,7 @@ def _run(home: Home, run: Run) -> None:
     _gates(home, run)
     _tests([r for r in results if r.resource_type == "test"])
     _models(home, [r for r in results if r.resource_type == "model"])
+    _events(home, run)
     if run.environment:
         head = markup.heading("Environment", "as it was when the run began")
         with st.expander("Environment"):
@@ -161,6 +164,25 @@ def _models(home: Home, models: list[DbtResult]) -> None:
                 st.code(archive.read_text(home.settings, sha256), language="sql")
             except NotFound as error:
                 shell.sentence(error, "the SQL cannot be read")
+
+
+def _events(home: Home, run: Run) -> None:
+    """What was told of the run while it went, as OpenLineage events; the file itself to take along."""
+    store = EventStore(home.settings)
+    if not store.path(run.run_id).is_file():
+        return
+    events = _told(home.identity, run.run_id, str(run.ended_at), home)
+    with st.expander(f"{formats.plural(len(events), 'event')}, as OpenLineage"):
+        st.html(markup.block(run_facts.event_table(events, home.zone)))
+        st.download_button(
+            "Download as JSON lines", lambda: store.path(run.run_id).read_bytes(), f"{run.run_id}.jsonl",
+            "application/jsonl", on_click="ignore",
+        )  # fmt: skip
+
+
+@st.cache_data(show_spinner=False, max_entries=32)
+def _told(identity: str, run_id: str, ended: str, _home: Home) -> tuple[Told, ...]:
+    return tuple(run_facts.told(e) for e in EventStore(_home.settings).read(run_id))
 
 
 # ── two runs ─────────────────────────────────────────────────────────────────────────────────────────────────

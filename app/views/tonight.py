@@ -80,9 +80,11 @@ def _night(reader: Reader, waiting: int) -> None:
     title = Html(f"<h1>{formats.day(reader.as_of)} <span class='answer'>{told}</span></h1>")
     strip = night_facts.task_strip(evidence.run, evidence.attempts)
     st.html(markup.block(title, markup.GAP, night_facts.figures(evidence, reader.zone, mean, change)))
-    if watches:
-        with st.container(key="actions-needs", horizontal=True, gap="medium"):
+    with st.container(key="actions-needs", horizontal=True, gap="medium"):
+        if watches:
             st.page_link(shell.ALERTS, label=night_facts.alerts_line(alerts), icon="", query_params=session.address())
+        query = session.address(run=reader.publication.run_id)
+        st.page_link(shell.RUNS, label="the night’s run ▸", icon="", query_params=query)
     st.html(markup.block(strip))
     with st.container(key="book"):
         left, middle, right = st.columns([5, 7, 7], gap="medium")

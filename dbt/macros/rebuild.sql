@@ -7,12 +7,37 @@
     {{ return(months | sort) }}
 {%- endmacro %}
 
+{#- Months in the batches that a large build is made in, so that its memory is that of a few months; [] makes it at once. -#}
+{% macro month_batches() -%}
+    {{ return(var('month_batches', [])) }}
+{%- endmacro %}
+
+{#- What stands in the SQL of a build in batches where one batch's months belong: no month at all. -#}
+{% macro batch_place(what) -%}
+    {{ return("date '0001-01-01' /* " ~ what ~ " of the batch */") }}
+{%- endmacro %}
+
+{% macro of_batch(sql, months) -%}
+    {%- set literals = [] -%}
+    {%- for month in months -%}{%- do literals.append(date_literal(month)) -%}{%- endfor -%}
+    {{ return(sql
+        | replace(batch_place('first month'), date_literal(months | first))
+        | replace(batch_place('last month'), date_literal(months | last))
+        | replace(batch_place('months'), literals | join(', '))) }}
+{%- endmacro %}
+
 {#- `and` clause that keeps a date column within the months to rebuild. The outer range prunes whole files by their
     statistics; the list of months says exactly which. Nothing at all for a full build. The two comments mark it, so
     that the model's whole definition is the compiled SQL less what stands between them (pipeline/transform.py). -#}
 {% macro and_in_rebuild_months(date_column, month_column) -%}
     {%- set months = rebuild_months() -%}
-    {%- if months is not none %}
+    {%- if month_batches() %}
+    /* rebuild */
+    and {{ date_column }} >= {{ batch_place('first month') }}
+    and {{ date_column }} <= last_day({{ batch_place('last month') }})
+    and {{ month_column }} in ({{ batch_place('months') }})
+    /* end rebuild */
+    {%- elif months is not none %}
     /* rebuild */
         {%- if months | length == 0 %}
     and false

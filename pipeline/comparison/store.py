@@ -14,7 +14,7 @@ from pipeline.comparison.facts import Comparison, read
 from pipeline.config import Settings
 from pipeline.control import comparisons
 from pipeline.errors import NotFound
-from pipeline.governance import canonical_json
+from pipeline.governance import canonical_json, coverage
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,12 @@ def keep(settings: Settings, comparison: Comparison) -> str:
     return archive.keep(settings, canonical_json.encode(comparison.document()))
 
 
-def record(connection: Connection, run_id: str, comparison: Comparison, sha256: str) -> None:
-    """Say which training run made it, in that run's own transaction."""
+def record(
+    connection: Connection, run_id: str, comparison: Comparison, sha256: str
+) -> dict[str, dict[str, dict[str, str]]]:
+    """Say which training run made it, in that run's own transaction; returns what its audit record says of the row."""
     champion = comparison.champion
-    connection.execute(
+    made = connection.execute(
         insert(comparisons).values(
             run_id=run_id,
             model_name=comparison.model,
@@ -50,6 +52,7 @@ def record(connection: Connection, run_id: str, comparison: Comparison, sha256: 
             made_at=datetime.now(UTC),
         )
     )
+    return coverage.of(connection, comparisons, made.inserted_primary_key or ())
 
 
 def of_model(engine: Engine, model: str) -> tuple[Kept, ...]:

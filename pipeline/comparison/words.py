@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.comparison.facts import Comparison, Impact
+from pipeline.comparison.facts import Comparison, Impact, Side
 
 
 def summary(c: Comparison) -> tuple[str, ...]:
@@ -69,3 +69,23 @@ def fairness_line(c: Comparison) -> str:
 def of_challenger(c: Comparison) -> tuple[Impact, ...]:
     """The impacts of the challenger alone."""
     return tuple(i for i in c.fairness.impacts if i.model == "challenger")
+
+
+SIDES = ("", "AUC, 95% interval", "KS", "Brier", "slope", "intercept", "observed", "expected", "O/E")
+"""Heads of the table of both sides; ``side`` is a line of it."""
+
+
+def side(of: Side) -> tuple[str, ...]:
+    """One version's figures, as text."""
+    s = of.measures
+    return (
+        f"version {of.version}",
+        f"{s.auc.estimate:.4f} ({s.auc.low:.4f} to {s.auc.high:.4f})",
+        f"{s.ks:.4f}",
+        f"{s.brier:.5f}",
+        f"{s.slope:.3f}" if s.slope is not None else "–",
+        f"{s.intercept:+.3f}",
+        f"{s.observed:.3%}",
+        f"{s.expected:.3%}",
+        f"{s.ratio:.3f}",
+    )

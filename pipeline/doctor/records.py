@@ -14,7 +14,8 @@ from pipeline.doctor.machine import sqlite_files
 from pipeline.errors import ModelRefused, ScoretraceError
 from pipeline.governance import audit, checkpoints
 from pipeline.governance import promotion_rules as rules
-from pipeline.governance.approvals import Approvals, require_approved
+from pipeline.governance.approvals import Approvals
+from pipeline.governance.approved import require_approved
 from pipeline.registry import Registry
 
 _RESTORE = "`scoretrace restore BACKUP NEW_HOME` puts the whole home back"

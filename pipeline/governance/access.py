@@ -28,8 +28,10 @@ drift.acknowledge    |        | ●       | ●              |           |      
 inventory.edit       |        | ●       |                |           |          |       |         |       | keep a model's purpose, risk and owner
 run.night            |        |         |                | ●         |          |       | ●       | ●     | land, score and publish a night
 run.retrain          |        |         | ●              | ●         |          |       | ●       | ●     | train and register a candidate
+run.maintain         |        |         |                | ●         |          |       | ●       | ●     | end what retention ends, merge files
 promotion.request    |        |         | ●              | ●         |          |       | ●       |       | ask that a version may score
-promotion.withdraw   |        |         | ●              | ●         |          |       |         |       | take such a request back
+promotion.withdraw   |        |         | ●              | ●         |          |       |         |       | take one's own request back while it is open
+promotion.end        |        |         |                |           | ●        | ●     |         |       | end a promotion, also one in force
 promotion.review     |        | ●       |                |           | ●        |       |         |       | question a request and set conditions
 promotion.sign       |        |         |                |           | ●        |       |         |       | approve a version with a signature
 promotion.reject     |        |         |                |           | ●        |       |         |       | refuse a request

@@ -17,17 +17,18 @@ from sqlalchemy import Engine
 
 from pipeline import ledger
 from pipeline.config import Settings
-from pipeline.errors import ModelRefused, NotFound, PromotionRefused, ScoretraceError
-from pipeline.governance import audit, canonical_json, dsse, keys, users
+from pipeline.errors import NotFound, PromotionRefused, ScoretraceError
+from pipeline.governance import audit, canonical_json, coverage, dsse, keys, users
+from pipeline.governance import promotion_checks as checks
 from pipeline.governance import promotion_rules as rules
-from pipeline.governance.access import RULES, Actor, require
+from pipeline.governance.access import RULES, Actor, may, require
 from pipeline.governance.manifest import manifest_of, sha256, training_of
 from pipeline.governance.promotion_log import book_of
 from pipeline.governance.promotion_state import Book, Promotion
-from pipeline.governance.signatures import SIGNATURE_TYPE, genuine
+from pipeline.governance.signatures import SIGNATURE_TYPE
 from pipeline.governance.texts import shown
 from pipeline.portfolio import Portfolio
-from pipeline.registry import ModelVersion, Registry
+from pipeline.registry import Registry
 
 REVIEW_OWED = timedelta(days=5)
 Step = Callable[[Book], tuple[str, str, Mapping[str, Any]]]
@@ -52,7 +53,7 @@ class Approvals:
 
     def promotion(self, id_: str) -> Promotion:
         """One promotion. Raises NotFound."""
-        return _found(self.book(), id_)
+        return checks.found(self.book(), id_)
 
     def named(self, text: str) -> str:
         """The id of a promotion that is called by its id, or as MODEL/VERSION: the newest of that version."""
@@ -61,10 +62,13 @@ class Approvals:
         return found[-1] if found else text
 
     def disabled(self) -> frozenset[str]:
-        """Users whose pending signatures no longer count: who are disabled, or may not sign any more."""
+        """Users whose pending signatures do not count: who are disabled, may not sign any more, or stand as the audit
+        log does not have them."""
         signers = set(RULES["promotion.sign"].roles)
         known = users.all_users(self.engine).values()
-        return frozenset(u.name for u in known if u.disabled or not signers & set(u.roles))
+        with self.engine.begin() as connection:
+            gone = (u.disabled or not signers & set(u.roles) or coverage.of_user(connection, u.name) for u in known)
+            return frozenset(u.name for u, out in zip(known, gone, strict=True) if out)
 
     # -- the request and its review
 
@@ -95,7 +99,7 @@ class Approvals:
                     "manifest": manifest,
                     "manifest_sha256": sha256(manifest),
                     "trainer": trainer,
-                    "reason": _said(reason, "a request", "why this version"),
+                    "reason": checks.words(reason, "a request", "why this version"),
                     "replaces": book.promotions[held.promotion].version if held else None,
                     "external_reference": external_reference,
                 },
@@ -107,12 +111,25 @@ class Approvals:
     def raise_finding(
         self, actor: Actor, id_: str, text: str, *, owner: str, due: date, blocking: bool = False
     ) -> Promotion:
-        """Put a shortcoming on record, with who owes what by when."""
-        detail = {"text": _said(text, "a finding", "what is wrong"), "blocking": blocking, "owner": owner}
-        return self._step(actor, "finding.raise", id_, "finding_raised", {**detail, "due": due.isoformat()}, mark="F")
+        """Put a shortcoming on record, with who owes what by when: a person who is known, and a day to come."""
+        owner = owner.strip()
+
+        def check(p: Promotion) -> None:
+            if due < self.now().date():
+                raise PromotionRefused(f"{due} is past: nothing can be due by then", "give a date from today on")
+            if owner not in {p.requester, p.trainer} | users.known_names(self.engine):
+                raise PromotionRefused(
+                    f"{owner!r} cannot own a finding: no such user may sign in, and nobody of that name ever has",
+                    "name a user, as `scoretrace user list` has them",
+                )
+
+        detail = {"text": checks.words(text, "a finding", "what is wrong"), "blocking": blocking, "owner": owner}
+        return self._step(
+            actor, "finding.raise", id_, "finding_raised", {**detail, "due": due.isoformat()}, mark="F", check=check
+        )
 
     def close_finding(self, actor: Actor, id_: str, finding: str, note: str) -> Promotion:
-        """Accept what was done about a finding. Its owner cannot."""
+        """Accept what was done about a finding. Its owner cannot, nor, of one that blocks, who made the version."""
 
         def check(p: Promotion) -> None:
             known = next((f for f in p.findings if f.id == finding and f.open), None)
@@ -122,14 +139,16 @@ class Approvals:
                 raise PromotionRefused(
                     f"{actor.name} owns finding {finding}; another person accepts what was done", "ask a reviewer"
                 )
+            if known.blocking:
+                checks.somebody_else(p, actor, f"finding {finding} blocks, and is closed by somebody else")
 
-        detail = {"id": finding, "note": _said(note, "closing a finding", "what was done")}
+        detail = {"id": finding, "note": checks.words(note, "closing a finding", "what was done")}
         return self._step(actor, "finding.close", id_, "finding_closed", detail, check=check, open_only=False)
 
     def ask(self, actor: Actor, id_: str, text: str) -> Promotion:
         """Put a question to whoever requested."""
         return self._step(
-            actor, "promotion.review", id_, "asked", {"text": _said(text, "a question", "what")}, mark="Q"
+            actor, "promotion.review", id_, "asked", {"text": checks.words(text, "a question", "what")}, mark="Q"
         )
 
     def answer(self, actor: Actor, id_: str, question: str, text: str) -> Promotion:
@@ -139,30 +158,27 @@ class Approvals:
             if question not in {q.id for q in p.questions}:
                 raise NotFound(f"promotion {id_} has no question {question}", f"`scoretrace promotions show {id_}`")
 
-        detail = {"id": question, "text": _said(text, "an answer", "the answer")}
+        detail = {"id": question, "text": checks.words(text, "an answer", "the answer")}
         return self._step(actor, "finding.answer", id_, "answered", detail, check=check)
 
     def challenge(self, actor: Actor, id_: str, *, expertise: str, independence: str, changed: str) -> Promotion:
         """Record effective challenge: by whose expertise, how independent, and what changed through it."""
 
         def check(p: Promotion) -> None:
-            if actor.name in (p.trainer, p.requester):
-                raise PromotionRefused(
-                    f"{actor.name} made or requested this version; challenge is somebody else's", "ask a reviewer"
-                )
+            checks.somebody_else(p, actor, "challenge is somebody else's")
 
         detail = {
-            "expertise": _said(expertise, "challenge", "whose expertise"),
-            "independence": _said(independence, "challenge", "how independent"),
-            "changed": _said(changed, "challenge", "what changed"),
+            "expertise": checks.words(expertise, "challenge", "whose expertise"),
+            "independence": checks.words(independence, "challenge", "how independent"),
+            "changed": checks.words(changed, "challenge", "what changed"),
         }
         return self._step(actor, "promotion.review", id_, "challenged", detail, check=check)
 
     def approve_elsewhere(self, actor: Actor, id_: str, reference: str) -> Promotion:
         """Record the reference of an approval in another system, such as a change ticket; signatures cover it."""
 
-        detail = {"reference": _said(reference, "an approval elsewhere", "its reference")}
-        return self._step(actor, "promotion.review", id_, "external_approved", detail, check=_unsigned)
+        detail = {"reference": checks.words(reference, "an approval elsewhere", "its reference")}
+        return self._step(actor, "promotion.review", id_, "external_approved", detail, check=checks.unsigned)
 
     def condition(
         self, actor: Actor, id_: str, *, ends: date | None = None, max_subjects: int | None = None
@@ -173,37 +189,56 @@ class Approvals:
             raise PromotionRefused(
                 f"{ends} would let nothing score: the night of {newest.as_of} is published", "give a later as-of date"
             )
+
+        def check(p: Promotion) -> None:
+            checks.somebody_else(p, actor, "its conditions are set by somebody else")
+            checks.unsigned(p)
+
         detail = {"ends": ends.isoformat() if ends else None, "max_subjects": max_subjects}
-        return self._step(actor, "promotion.review", id_, "conditioned", detail, check=_unsigned)
+        return self._step(actor, "promotion.review", id_, "conditioned", detail, check=check)
 
     def reject(self, actor: Actor, id_: str, reason: str) -> Promotion:
-        return self._step(actor, "promotion.reject", id_, "rejected", {"reason": _said(reason, "a rejection", "why")})
+        return self._step(
+            actor, "promotion.reject", id_, "rejected", {"reason": checks.words(reason, "a rejection", "why")}
+        )
 
     def withdraw(self, actor: Actor, id_: str, reason: str) -> Promotion:
-        """Take a request back, or end a promotion that is in force: scoring then refuses."""
-        detail = {"reason": _said(reason, "a withdrawal", "why")}
+        """Take one's own open request back, or as an approver or administrator end a promotion, also one in force:
+        scoring then refuses."""
+        detail = {"reason": checks.words(reason, "a withdrawal", "why")}
+        asked = self.book().promotions.get(id_)
+        own = asked is not None and not asked.promoted_at and asked.requester == actor.name
+        permission = "promotion.withdraw" if own and may(actor, "promotion.withdraw") else "promotion.end"
 
         def check(p: Promotion) -> None:
             if ended := p.withdrawn or p.rejected:
                 raise PromotionRefused(
                     f"promotion {id_} was ended by {ended[0]} already: {ended[2]}", "ask for a new one"
                 )
+            if p.promoted_at and permission != "promotion.end":
+                raise PromotionRefused(f"promotion {id_} took effect meanwhile", "ask an approver to end it")
 
-        return self._step(actor, "promotion.withdraw", id_, "withdrawn", detail, check=check, open_only=False)
+        return self._step(actor, permission, id_, "withdrawn", detail, check=check, open_only=False)
 
     # -- signing, and what follows from it
+
+    def ask_login(self, actor: Actor, id_: str) -> Promotion:
+        """Record that somebody is sent to the identity provider to sign this: only a login after this moment counts."""
+        return self._step(actor, "promotion.sign", id_, "login_asked", {})
 
     def sign(self, actor: Actor, id_: str, *, meaning: str, reason: str) -> Promotion:
         """Sign a promotion; with the last signature that it lacks it takes effect and the alias moves.
 
-        Raises AccessDenied or PromotionRefused, naming the rule. The actor must have signed in within five minutes.
+        Raises AccessDenied or PromotionRefused, naming the rule. The actor must have signed in within five minutes;
+        through an identity provider, after ``ask_login`` for this promotion.
         """
 
         def step(book: Book) -> tuple[str, str, Mapping[str, Any]]:
-            p, now = _found(book, id_), self.now()
-            against = rules.against_signing(p, actor, now, self.disabled())
-            if against:
-                raise PromotionRefused(f"{actor.name} may not sign promotion {id_}: {against}", _who_signs(p))
+            p, now = checks.found(book, id_), self.now()
+            if against := rules.against_signing(p, actor, now, self.disabled()):
+                raise PromotionRefused(f"{actor.name} may not sign promotion {id_}: {against}", checks.who_signs(p))
+            if against := rules.against_meaning(meaning):
+                raise PromotionRefused(against, "leave --meaning out, or raise a finding with `promotions review`")
             self._require_same_bytes(p)
             said = {
                 "promotion": id_,
@@ -215,8 +250,8 @@ class Approvals:
                 "method": actor.method,
                 "authenticated_at": actor.authenticated_at.isoformat(),
                 "signed_at": now.isoformat(),
-                "meaning": _said(meaning, "a signature", "what it means"),
-                "reason": _said(reason, "a signature", "why"),
+                "meaning": checks.words(meaning, "a signature", "what it means"),
+                "reason": checks.words(reason, "a signature", "why"),
             }
             envelope = dsse.seal(SIGNATURE_TYPE, canonical_json.encode(said), keys.signing_key(self.settings.keys_dir))
             detail = {k: said[k] for k in ("roles", "meaning", "reason", "signed_at")}
@@ -256,12 +291,12 @@ class Approvals:
         """Break glass: put a formerly approved version back at once. A review is owed within five days."""
 
         def step(book: Book) -> tuple[str, str, Mapping[str, Any]]:
-            p = _found(book, id_)
+            p = checks.found(book, id_)
             if against := rules.against_rollback(book, p, self._newest_night(), self.now()):
                 raise PromotionRefused(against, "`scoretrace promotions list` shows what was approved before")
             self.registry.text(self.registry.get(p.model, p.version))
             due = (self.now() + REVIEW_OWED).date().isoformat()
-            detail = {"promotion": id_, "reason": _said(reason, "a rollback", "why"), "review_due": due}
+            detail = {"promotion": id_, "reason": checks.words(reason, "a rollback", "why"), "review_due": due}
             return "promotion.rolled_back", f"model:{p.model}", detail
 
         self._act(actor, "promotion.rollback", f"promotion:{id_}", step)
@@ -270,13 +305,13 @@ class Approvals:
 
     def freeze(self, actor: Actor, model: str, reason: str) -> None:
         """Stop changes of one model, or of all (``*``): nothing takes effect until it is lifted."""
-        detail = {"reason": _said(reason, "a freeze", "why")}
+        detail = {"reason": checks.words(reason, "a freeze", "why")}
         about = f"model:{model}"
         self._act(actor, "promotion.freeze", about, lambda _: ("promotion.frozen", about, detail))
 
     def unfreeze(self, actor: Actor, model: str, reason: str) -> tuple[str, ...]:
         """Allow changes again; what had become complete takes effect now."""
-        detail = {"reason": _said(reason, "lifting a freeze", "why")}
+        detail = {"reason": checks.words(reason, "lifting a freeze", "why")}
         self._act(
             actor, "promotion.freeze", f"model:{model}", lambda _: ("promotion.unfrozen", f"model:{model}", detail)
         )
@@ -297,7 +332,7 @@ class Approvals:
         open_only: bool = True,
     ) -> Promotion:
         def step(book: Book) -> tuple[str, str, Mapping[str, Any]]:
-            p = _found(book, id_)
+            p = checks.found(book, id_)
             if open_only and p.closed:
                 raise PromotionRefused(f"promotion {id_} is closed", f"`scoretrace promotions show {id_}` says how")
             check(p)
@@ -330,7 +365,7 @@ class Approvals:
         with self.engine.begin() as connection:
             audit.hold_off_others(connection)
             book = book_of(connection)
-            p = _found(book, id_)
+            p = checks.found(book, id_)
             if rules.against_promoting(book, p, self.now(), self.disabled()):
                 return False
             signers = [s.signer for s in rules.counted(p, self.now(), self.disabled())]
@@ -371,62 +406,3 @@ class Approvals:
                 f"promotion {p.id} is not what was requested any more: {', '.join(changed) or 'its manifest'} changed",
                 "reject it and have it requested anew",
             )
-
-
-def require_approved(
-    settings: Settings, engine: Engine, registry: Registry, name: str, as_of: date, *, now: datetime | None = None
-) -> tuple[ModelVersion, Promotion]:
-    """The version that may score a date, and the promotion that lets it.
-
-    Raises ModelRefused, naming what is missing: no alias, no promotion in force, other bytes, a signature that is not
-    genuine, too few, expired, withdrawn, a conditional approval that has ended.
-    """
-    version = registry.production(name)
-    book = book_of(engine)
-    held = book.in_force.get(name)
-    if held is None:
-        raise ModelRefused(
-            f"{version} is set as production in the registry, but no signed promotion approves it",
-            f'`scoretrace promotions request {name} {version.version} --reason "…"`, then have it signed',
-        )
-    p = book.promotions[held.promotion]
-    if (p.version, p.digest) != (version.version, version.digest):
-        raise ModelRefused(
-            f"{version} (digest {version.digest[:12]}) is set as production in the registry, but promotion {p.id}, "
-            f"which is in force, approves version {p.version} (digest {p.digest[:12]})",
-            "`scoretrace promotions finish` puts the approved version back",
-        )
-    public = keys.PublicKeys(settings.keys_dir)
-    whole = tuple(s for s in p.signatures if genuine(p, s, public))
-    sound = Promotion(**{**vars(p), "signatures": whole})
-    if against := rules.against_scoring(sound, as_of, now or datetime.now(UTC)):
-        raise ModelRefused(
-            f"promotion {p.id} of {version} does not let it score {as_of}: {against}",
-            f"`scoretrace promotions show {p.id}`",
-        )
-    return version, p
-
-
-def _found(book: Book, id_: str) -> Promotion:
-    if id_ not in book.promotions:
-        raise NotFound(f"there is no promotion {id_}", "`scoretrace promotions list` names them")
-    return book.promotions[id_]
-
-
-def _unsigned(p: Promotion) -> None:
-    if p.signatures:
-        raise PromotionRefused(
-            f"promotion {p.id} has signatures already; its terms cannot change under them",
-            "withdraw it and request it anew",
-        )
-
-
-def _said(text: str, what: str, wanted: str) -> str:
-    if not text.strip():
-        raise PromotionRefused(f"{what} needs words: {wanted}", "give them and try again")
-    return text.strip()
-
-
-def _who_signs(p: Promotion) -> str:
-    who = f"somebody else who is {' or '.join(p.policy.roles)} can"
-    return f"{who}; `scoretrace promotions show {p.id}` shows what is missing"

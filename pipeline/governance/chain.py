@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.errors import RecordDamaged
 from pipeline.governance import canonical_json
 
 FIELDS = ("seq", "at", "actor", "action", "subject", "detail", "prev_sha256", "sha256")
@@ -34,9 +35,22 @@ class Record:
     sha256: str
 
     @property
-    def facts(self) -> Any:
-        """The detail as a value."""
-        return json.loads(self.detail)
+    def facts(self) -> Facts:
+        """The detail as a value. Raises RecordDamaged when it is no JSON object; so does asking for what it lacks."""
+        if why := _no_object(self.detail):
+            raise _damaged(self.seq, why)
+        return Facts(self.seq, json.loads(self.detail))
+
+
+class Facts(dict[str, Any]):
+    """The detail of record ``seq``. What is missing in it is damage of that record, and said as such."""
+
+    def __init__(self, seq: int, detail: Mapping[str, Any]) -> None:
+        super().__init__(detail)
+        self.seq = seq
+
+    def __missing__(self, key: str) -> Any:
+        raise _damaged(self.seq, f"it has no {key}")
 
 
 @dataclass(frozen=True)
@@ -124,12 +138,30 @@ def _fault(row: tuple[Any, ...], last: int, head: str) -> tuple[int, str] | None
         return seq, f"record {seq} has been changed: {error}"
     if actual != stated:
         return seq, f"record {seq} has been changed: its fields have the hash {actual}, it carries {stated}"
+    if why := _no_object(row[5]):
+        return seq, f"the detail of record {seq} is damaged: {why}"
     if stated_previous != head:
         return seq, (
             f"record {seq} does not follow record {last}: it names {stated_previous} as the hash before it, and that "
             f"is {head}; one of the two was replaced"
         )
     return None
+
+
+def _no_object(detail: str) -> str:
+    """Why a detail is no JSON object; empty when it is one."""
+    try:
+        found = json.loads(detail)
+    except (ValueError, RecursionError) as error:
+        return f"it is no JSON: {error}"
+    return "" if isinstance(found, dict) else "it is no JSON object"
+
+
+def _damaged(seq: int, why: str) -> RecordDamaged:
+    return RecordDamaged(
+        f"the detail of record {seq} of the audit log is damaged: {why}",
+        "`scoretrace audit verify` checks the whole log; restore the control store from a backup",
+    )
 
 
 def _otherwise(row: tuple[Any, ...], kept: Checkpoint | None) -> tuple[int, str] | None:

@@ -97,11 +97,13 @@ def candidate_judged(
     )
 
 
-def night_published(connection: Connection, run_id: str, actor: str, values: Mapping[str, Any]) -> None:
-    """Readers see this night from now on."""
+def night_published(
+    connection: Connection, run_id: str, actor: str, values: Mapping[str, Any], covered: Mapping[str, Any]
+) -> None:
+    """Readers see this night from now on. covered: the publication's row, as ``coverage.of`` has it."""
     named = ("as_of", "snapshot_id", "accounts", "applications", "content_sha256", "models", "sla_met")
     detail = {name: values[name] for name in named if name in values}
-    _run(connection, run_id, "published", actor, detail)
+    _run(connection, run_id, "published", actor, {**detail, **covered})
 
 
 def _run(connection: Connection, run_id: str, what: str, actor: str, detail: Mapping[str, Any]) -> None:

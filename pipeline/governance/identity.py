@@ -11,7 +11,9 @@ import base64
 import secrets
 import string
 import unicodedata
+from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 
 import argon2
 from argon2.exceptions import InvalidHashError, VerificationError
@@ -56,31 +58,47 @@ def authenticate(
 ) -> Actor:
     """Who signs in with this name and password. Raises IdentityRefused, the same for every cause.
 
-    Both outcomes are events of the user and entries of the audit log. Of a name that nobody has neither keeps what
-    was typed: people type their password there.
+    The try and both outcomes are entries of the audit log. Of a name that nobody has none keeps what was typed: people
+    type their password there. Who knows the password of a user whose events the log does not answer for is told so.
     """
     asked = name.strip().casefold()
     known = asked if users.usable(asked) and users.fold(users.events_of(engine, asked)) else NOBODY
+    whom = known or "a name that nobody has"
     with engine.begin() as connection:
-        this_try = users.append(connection, known, users.SIGN_IN_TRIED, now, known)
+        this_try = users.happen(
+            connection,
+            record,
+            known,
+            [(users.SIGN_IN_TRIED, {})],
+            now,
+            known,
+            action="user.sign_in_tried",
+            detail={},
+            subject=whom,
+        )
     events = [e for e in users.events_of(engine, known) if e.id != this_try]
     user = users.fold(events).get(known)
     matches = _matches(hasher, user.password_hash if user else "", password)
     if user is None or not matches or user.standing(now) != "active":
         standing = user.standing(now) if user else "unknown"
-        whom = known or "a name that nobody has"
         record(engine, actor=whom, action="user.sign_in_refused", subject=f"user:{whom}", detail={"standing": standing})
         raise IdentityRefused(
             "the name or the password is wrong, or the user is locked or disabled",
             f"try again; {FAILURES_THAT_LOCK} failures in a row lock a user for {LOCKED_FOR.seconds // 60} minutes; "
             "an administrator sees who is locked with `scoretrace user list`",
         )
+    try:
+        users.sound(engine, user.name)  # said only to who knows the password
+    except IdentityRefused as refused:
+        detail = {"standing": "not covered", "rule": refused.message}
+        record(engine, actor=whom, action="user.sign_in_refused", subject=f"user:{whom}", detail=detail)
+        raise
+    rehashed: list[tuple[str, Mapping[str, Any]]] = []
+    if hasher.check_needs_rehash(user.password_hash):
+        rehashed = [(users.REHASHED, {"password_hash": hasher.hash(_bytes(_normal(password)))})]
     with engine.begin() as connection:
-        if hasher.check_needs_rehash(user.password_hash):
-            stronger = hasher.hash(_bytes(_normal(password)))
-            users.append(connection, user.name, users.REHASHED, now, user.name, password_hash=stronger)
-        users.append(connection, user.name, users.SIGNED_IN, now, user.name)
-        record(connection, actor=user.name, action="user.sign_in", subject=f"user:{user.name}", detail={})
+        happened = [*rehashed, (users.SIGNED_IN, {})]
+        users.happen(connection, record, user.name, happened, now, user.name, action="user.sign_in", detail={})
     return Actor(user.name, user.roles, "password", now)
 
 
@@ -103,9 +121,10 @@ def reauthenticate(
 
 def still(engine: Engine, actor: Actor) -> Actor:
     """A signed-in user as they stand now, with the roles of now. Raises IdentityRefused when they were disabled, or
-    their password was set anew, since they signed in: a session ends where the trust in it does.
+    their password was set anew, since they signed in, or when the audit log does not answer for what they are now: a
+    session ends where the trust in it does.
     """
-    user = users.fold(users.events_of(engine, actor.name)).get(actor.name)
+    user = users.sound(engine, actor.name)
     if user is None or user.disabled or user.password_at > actor.authenticated_at:
         raise IdentityRefused(
             f"{actor.name} was disabled or given another password after signing in",

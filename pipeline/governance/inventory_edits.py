@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine
 
 from pipeline.errors import AccessDenied, InventoryRefused
-from pipeline.governance import audit, inventory
+from pipeline.governance import audit, inventory, texts
 from pipeline.governance.access import Actor, require
 from pipeline.governance.inventory_log import standings
 from pipeline.governance.inventory_state import Standing
@@ -90,4 +90,4 @@ def _standing(connection: Connection, portfolio: Portfolio, model: str) -> Stand
 def _said(text: str, what: str, wanted: str) -> str:
     if not text.strip():
         raise InventoryRefused(f"{what} needs words: {wanted}", "give them and try again")
-    return text.strip()
+    return texts.reason(what, text)

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 
 from sqlalchemy import Connection, Engine
 
 from pipeline.config import Settings
 from pipeline.governance import audit, inventory_rules
+from pipeline.governance.event import event_of
 from pipeline.governance.exposure import Exposure, exposures
 from pipeline.governance.inventory import Entry
 from pipeline.governance.inventory_rules import Owed, ReviewDue
 from pipeline.governance.inventory_state import Standing, fold
 from pipeline.governance.promotion_log import book_of
-from pipeline.governance.promotion_state import Book, Event, Promotion
+from pipeline.governance.promotion_state import Book, Promotion
 from pipeline.portfolio import ModelSpec, Portfolio
 
 
@@ -47,10 +46,7 @@ def standings(where: Engine | Connection, portfolio: Portfolio) -> dict[str, Sta
     declared = {spec.name: portfolio.inventory.get(spec.name, Entry()) for spec in portfolio.models}
     prefixes = {"inventory."} | {t.on for entry in declared.values() for t in entry.triggers if t.on}
     records = {r.seq: r for prefix in prefixes for r in audit.records(where, action=prefix)}
-    events = (
-        Event(r.seq, datetime.fromisoformat(r.at), r.actor, r.action, r.subject, json.loads(r.detail))
-        for _, r in sorted(records.items())
-    )
+    events = (event_of(r) for _, r in sorted(records.items()))
     return fold(declared, events)
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
+from pipeline.governance.event import Event
 from pipeline.governance.inventory import EDITABLE, LISTS, Entry, Trigger
-from pipeline.governance.promotion_state import Event
 
 
 @dataclass(frozen=True)

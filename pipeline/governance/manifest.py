@@ -12,7 +12,7 @@ from sqlalchemy import Engine, select
 from pipeline import control
 from pipeline.comparison import store as comparison_store
 from pipeline.errors import ModelRefused
-from pipeline.governance import canonical_json
+from pipeline.governance import audit, canonical_json
 from pipeline.governance.policy import Policy
 from pipeline.portfolio import Portfolio
 from pipeline.registry import ModelVersion
@@ -96,12 +96,15 @@ def training_of(engine: Engine, version: ModelVersion) -> Mapping[str, Any]:
     )
     with engine.connect() as connection:
         row = connection.execute(query).mappings().first()
+        # The run's row can be changed; its record cannot, unseen. Who trained is whom the rules keep from signing.
+        subject = f"run:{row['run_id']}" if row else ""
+        started = audit.records(connection, action="run.started", subject=subject, limit=1) if row else ()
     if row is None:
         raise ModelRefused(
             f"no training run on record registered {version} with these bytes",
             f"`scoretrace retrain --model {version.name} --as-of DATE` registers one that can be promoted",
         )
-    return dict(row)
+    return dict(row) | ({"actor": started[0].actor} if started else {})
 
 
 def sha256(value: Any) -> str:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from sqlalchemy import Connection, Engine
 
 from pipeline.governance import audit
+from pipeline.governance.event import event_of
 from pipeline.governance.promotion_rules import counted
-from pipeline.governance.promotion_state import Book, Event, Promotion, fold
+from pipeline.governance.promotion_state import Book, Promotion, fold
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,7 @@ class LetScore:
 
 def book_of(where: Engine | Connection) -> Book:
     """Every promotion, as the audit log has it."""
-    return fold(
-        Event(r.seq, datetime.fromisoformat(r.at), r.actor, r.action, r.subject, json.loads(r.detail))
-        for r in audit.records(where, action="promotion.")
-    )
+    return fold(event_of(r) for r in audit.records(where, action="promotion."))
 
 
 def let_score(

@@ -6,6 +6,7 @@ they are genuine is checked where the keys are (``approvals``).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from datetime import date, datetime, timedelta
 
@@ -32,6 +33,8 @@ def against_signing(p: Promotion, actor: Actor, now: datetime, disabled: Collect
         return f"{actor.name} has signed it already; one person counts once"
     if not now - FRESH <= actor.authenticated_at <= now + SKEW:
         return f"{actor.name} has not signed in within the last {FRESH.seconds // 60} minutes; do so at this moment"
+    if actor.method == "oidc" and not _signed_in_for(p, actor):
+        return f"{actor.name} has not signed in at the identity provider for this signature; do so at this moment"
     if p.blocking:
         return f"finding {p.blocking[0].id} blocks it: {p.blocking[0].text} (owner {p.blocking[0].owner})"
     if p.policy.challenge and not p.challenges:
@@ -43,6 +46,20 @@ def against_signing(p: Promotion, actor: Actor, now: datetime, disabled: Collect
             f"review {p.id} --external-reference REFERENCE`"
         )
     return None
+
+
+def against_meaning(meaning: str) -> str | None:
+    """Why these words are no approval. A signature counts towards the quorum, so it says that it approves."""
+    said = " ".join(meaning.split())
+    if re.match(r"I (have reviewed the evidence and )?approve\b(?! (nothing|neither|none)\b)", said):
+        return None
+    return f"a signature says “I approve …”, and this one would say {said[:100]!r}"
+
+
+def _signed_in_for(p: Promotion, actor: Actor) -> bool:
+    """Whether the login came after it was asked for here. A provider tells the time in whole seconds."""
+    asked = p.logins_asked.get(actor.name)
+    return asked is not None and actor.authenticated_at >= asked.replace(microsecond=0)
 
 
 def counted(p: Promotion, now: datetime, disabled: Collection[str] = ()) -> tuple[Signature, ...]:

@@ -11,19 +11,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
+from pipeline.governance.event import Event
 from pipeline.governance.policy import Policy
-
-
-@dataclass(frozen=True)
-class Event:
-    """One thing that happened to a promotion, or (about a model, or all) a freeze or a rollback."""
-
-    seq: int
-    at: datetime
-    actor: str
-    action: str
-    subject: str
-    detail: Mapping[str, Any] = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -92,7 +81,10 @@ class Conditions:
 
 @dataclass(frozen=True)
 class Promotion:
-    """The state of one request to let a version score. external_reference: of an approval elsewhere, named by whom."""
+    """The state of one request to let a version score. external_reference: of an approval elsewhere, named by whom.
+
+    logins_asked: who was sent to the identity provider to sign this promotion, and when they last were.
+    """
 
     id: str
     model: str
@@ -113,6 +105,7 @@ class Promotion:
     questions: tuple[Question, ...] = ()
     challenges: tuple[Challenge, ...] = ()
     conditions: Conditions = Conditions()
+    logins_asked: Mapping[str, datetime] = field(default_factory=dict)
     rejected: tuple[str, datetime, str] | None = None
     withdrawn: tuple[str, datetime, str] | None = None
     promoted_at: datetime | None = None
@@ -228,6 +221,8 @@ def _stepped(p: Promotion, event: Event) -> Promotion:
         case "promotion.challenged":
             challenge = Challenge(event.actor, event.at, d["expertise"], d["independence"], d["changed"])
             return replace(p, challenges=(*p.challenges, challenge))
+        case "promotion.login_asked":
+            return replace(p, logins_asked={**p.logins_asked, event.actor: event.at})
         case "promotion.conditioned":
             return replace(p, conditions=Conditions(d.get("ends"), d.get("max_subjects"), event.actor))
         case "promotion.external_approved":

@@ -15,6 +15,8 @@ from pipeline.errors import RecordRefused
 
 LONGEST_NAME = 500
 """Characters of an actor, an action or a subject."""
+LONGEST_REASON = 10_000
+"""Characters of a reason, a note, a question."""
 LARGEST = 100_000
 """Bytes of a record's detail as canonical JSON."""
 
@@ -35,6 +37,17 @@ def name(field: str, text: str) -> str:
         )
     if found := _CONTROL.search(text):
         raise _refused(field, found)
+    return text
+
+
+def reason(what: str, text: str) -> str:
+    """What a person says, without its outer spaces. Raises RecordRefused, naming what and the limit, for an essay."""
+    text = text.strip()
+    if len(text) > LONGEST_REASON:
+        raise RecordRefused(
+            f"the words of {what} have {len(text):,} characters; {LONGEST_REASON:,} are the most",
+            "say it shorter, and name the document that holds the rest",
+        )
     return text
 
 

@@ -6,7 +6,7 @@ Functions that change a user take ``record``, which writes the change to the aud
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Engine, RowMapping, insert, inspect, select
 
 from pipeline.control import user_events
 from pipeline.errors import IdentityRefused, NotFound
+from pipeline.governance import audit, coverage
 from pipeline.governance.access import PERSONAL_ROLES, Actor, require
 
 FAILURES_THAT_LOCK = 5
@@ -120,7 +121,12 @@ def events_of(where: Engine | Connection, name: str | None = None) -> tuple[User
     query = select(user_events).order_by(user_events.c.id)
     if name is not None:
         query = query.where(user_events.c.user_name == name)
-    return tuple(_event(row._mapping) for row in where.execute(query))
+    try:
+        return tuple(_event(row._mapping) for row in where.execute(query))
+    except (ValueError, TypeError) as error:
+        raise IdentityRefused(
+            f"an event of {name or 'a user'} cannot be read: {error}", "`scoretrace audit verify` names it"
+        ) from error
 
 
 def _event(row: RowMapping) -> UserEvent:
@@ -138,6 +144,37 @@ def append(connection: Connection, name: str, kind: str, at: datetime, by: str, 
     return int(key[0])
 
 
+def happen(
+    connection: Connection, record: Record, name: str, events: Sequence[tuple[str, Mapping[str, Any]]], now: datetime,
+    by: str, *, action: str, detail: Mapping[str, Any], subject: str = "",
+) -> int:  # fmt: skip
+    """Add events of one user and the record that covers them; returns the last event's id. Commits nothing."""
+    ids = [append(connection, name, kind, now, by, **values) for kind, values in events]
+    covered = coverage.of(connection, user_events, ids)
+    record(
+        connection, actor=by or subject, action=action, subject=f"user:{subject or name}", detail={**detail, **covered}
+    )
+    return ids[-1]
+
+
+def sound(engine: Engine, name: str) -> User | None:
+    """A user whose every event the audit log answers for; None for a name that nobody has.
+
+    Raises IdentityRefused, naming the event, where the log does not: the user was changed past the application.
+    """
+    with engine.begin() as connection:
+        if gap := coverage.of_user(connection, name):
+            audit.hold_off_others(connection)  # an event may have been added between the two looks
+            gap = coverage.of_user(connection, name)
+        if gap:
+            raise IdentityRefused(
+                f"{name} is not let in: {gap.what} is not as Scoretrace wrote it; {gap.why}",
+                "`scoretrace audit verify` looks at all of them; of a home from before events were covered, "
+                "`scoretrace init --portfolio PORTFOLIO` takes them on record, once",
+            )
+        return fold(events_of(connection, name)).get(name)
+
+
 def exist(engine: Engine) -> bool:
     """Whether anybody was ever added. From then on nobody is let in who did not sign in."""
     with engine.connect() as connection:
@@ -150,6 +187,13 @@ def exist(engine: Engine) -> bool:
 def all_users(engine: Engine) -> dict[str, User]:
     """Every user there is, by name."""
     return fold(events_of(engine))
+
+
+def known_names(engine: Engine) -> frozenset[str]:
+    """Whom something can be asked of: users who may sign in, and whoever came through an identity provider."""
+    local = all_users(engine)
+    came = {r.actor for r in audit.records(engine, action="user.sign_in") if r.action == "user.sign_in"}
+    return frozenset(name for name in came | local.keys() if name not in local or not local[name].disabled)
 
 
 def usable(name: str) -> bool:
@@ -183,11 +227,9 @@ def add(
             raise IdentityRefused(
                 f"there is a user {name!r} already", f"`scoretrace user roles {name} --role …` changes what they may do"
             )
-        append(connection, name, ADDED, now, by.name, roles=sorted(set(roles)))
-        append(connection, name, PASSWORD_SET, now, by.name, password_hash=password_hash)
-        record(
-            connection, actor=by.name, action="user.add", subject=f"user:{name}", detail={"roles": sorted(set(roles))}
-        )
+        held = {"roles": sorted(set(roles))}
+        events: list[tuple[str, Mapping[str, Any]]] = [(ADDED, held), (PASSWORD_SET, {"password_hash": password_hash})]
+        happen(connection, record, name, events, now, by.name, action="user.add", detail=held)
 
 
 def set_roles(engine: Engine, by: Actor, name: str, roles: Sequence[str], now: datetime, record: Record) -> None:
@@ -198,9 +240,9 @@ def set_roles(engine: Engine, by: Actor, name: str, roles: Sequence[str], now: d
     if "admin" not in roles:
         _keep_an_administrator(engine, name)
     with engine.begin() as connection:
-        append(connection, name, ROLES_SET, now, by.name, roles=sorted(set(roles)))
-        detail = {"roles": sorted(set(roles)), "before": sorted(before.roles)}
-        record(connection, actor=by.name, action="user.roles", subject=f"user:{name}", detail=detail)
+        held = {"roles": sorted(set(roles))}
+        detail = {**held, "before": sorted(before.roles)}
+        happen(connection, record, name, [(ROLES_SET, held)], now, by.name, action="user.roles", detail=detail)
 
 
 def set_disabled(engine: Engine, by: Actor, name: str, disabled: bool, now: datetime, record: Record) -> None:
@@ -210,9 +252,8 @@ def set_disabled(engine: Engine, by: Actor, name: str, disabled: bool, now: date
     if disabled:
         _keep_an_administrator(engine, name)
     with engine.begin() as connection:
-        append(connection, name, DISABLED if disabled else ENABLED, now, by.name)
-        action = "user.disable" if disabled else "user.enable"
-        record(connection, actor=by.name, action=action, subject=f"user:{name}", detail={})
+        kind, action = (DISABLED, "user.disable") if disabled else (ENABLED, "user.enable")
+        happen(connection, record, name, [(kind, {})], now, by.name, action=action, detail={})
 
 
 def set_password(engine: Engine, by: Actor, name: str, password_hash: str, now: datetime, record: Record) -> None:
@@ -221,8 +262,8 @@ def set_password(engine: Engine, by: Actor, name: str, password_hash: str, now: 
         require(by, "user.manage")
     find(engine, name)
     with engine.begin() as connection:
-        append(connection, name, PASSWORD_SET, now, by.name, password_hash=password_hash)
-        record(connection, actor=by.name, action="user.password", subject=f"user:{name}", detail={})
+        events = [(PASSWORD_SET, {"password_hash": password_hash})]
+        happen(connection, record, name, events, now, by.name, action="user.password", detail={})
 
 
 def _check_roles(roles: Sequence[str]) -> None:

@@ -8,15 +8,14 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import stat
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from pipeline import private_file
 from pipeline.config import HOOK_SECRET, Settings, hook_secret
 from pipeline.errors import ConfigError
 
@@ -77,7 +76,8 @@ def secret_of(receiver: Receiver) -> bytes:
         found = hook_secret(receiver.secret_env) or ""
         where = f"the environment variable {receiver.secret_env}"
     else:
-        found, where = _first_line(receiver.secret_file), str(receiver.secret_file)
+        found = private_file.first_line(receiver.secret_file, "the secret file", ConfigError).strip()
+        where = str(receiver.secret_file)
     if len(found) < SHORTEST_SECRET:
         raise ConfigError(
             f"{where} holds no secret of {SHORTEST_SECRET} characters or more for the receiver {receiver.name}",
@@ -150,19 +150,3 @@ def _since(place: str, given: Any) -> datetime:
     except (TypeError, ValueError):
         raise ValueError(f"{place}.since is {given!r}; it is a date or a time in ISO form") from None
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-
-
-def _first_line(path: Path) -> str:
-    try:
-        # What is checked is the open file, which is what is read, wherever the path may lead a moment later.
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), encoding="utf-8") as handle:
-            found = os.fstat(handle.fileno())
-            mode = stat.S_IMODE(found.st_mode)
-            if not stat.S_ISREG(found.st_mode) or mode & 0o077 or found.st_uid != os.geteuid():
-                raise ConfigError(
-                    f"the secret file {path} could be read or changed by others (mode {mode:04o})",
-                    f"`chmod 600 {path}`, as its owner, and make the secret anew if others may have seen it",
-                )
-            return handle.readline(1000).strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the secret file {path} cannot be read: {error}", "write the secret there") from error

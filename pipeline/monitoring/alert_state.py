@@ -6,24 +6,14 @@ Events are records about ``alert:KIND/WHAT``. What a night's findings make of th
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import Any
 
+from pipeline.governance.event import Event
+
 OPEN, ACKNOWLEDGED, RESOLVED = "open", "acknowledged", "resolved"
 RAISED, REOPENED, UPDATED = "alert.raised", "alert.reopened", "alert.updated"
-
-
-@dataclass(frozen=True)
-class Event:
-    """One thing that happened to an alert."""
-
-    seq: int
-    at: datetime
-    actor: str
-    action: str
-    subject: str
-    detail: Mapping[str, Any] = field(repr=False)
 
 
 @dataclass(frozen=True)

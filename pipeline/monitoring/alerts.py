@@ -5,17 +5,17 @@ Whatever sends alerts elsewhere follows the records whose action starts with ``a
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Collection, Mapping, Sequence
-from datetime import date, datetime
+from datetime import date
 
 from sqlalchemy import Connection, Engine
 
 from pipeline.errors import NotFound, RecordRefused
 from pipeline.governance import audit, guard, texts
 from pipeline.governance.access import Actor
+from pipeline.governance.event import event_of
 from pipeline.monitoring.alert_rules import Finding, steps
-from pipeline.monitoring.alert_state import ACKNOWLEDGED, RESOLVED, Alert, Cause, Event, fold
+from pipeline.monitoring.alert_state import ACKNOWLEDGED, RESOLVED, Alert, Cause, fold
 
 Explain = Callable[[Finding], Sequence[Cause]]
 """Looks for the causes of a finding; handed in from above, where lineage is."""
@@ -24,10 +24,7 @@ _MOST_CAUSES, _MOST_MEMBERS = 8, 40
 
 def alerts_of(where: Engine | Connection) -> dict[str, Alert]:
     """Every alert by id, as the audit log has it, in the order they were first raised."""
-    return fold(
-        Event(r.seq, datetime.fromisoformat(r.at), r.actor, r.action, r.subject, json.loads(r.detail))
-        for r in audit.records(where, action="alert.")
-    )
+    return fold(event_of(r) for r in audit.records(where, action="alert."))
 
 
 def open_alerts(where: Engine | Connection) -> tuple[Alert, ...]:
@@ -79,6 +76,7 @@ def acknowledge(engine: Engine, actor: Actor, id_: str, *, why: str, until: date
     guard.require(engine, actor, "drift.acknowledge", f"alert:{id_}")
     if not why.strip():
         raise RecordRefused("an alert is not acknowledged without a reason", "say why with --reason")
+    said = texts.reason("an acknowledgement", why)
     if until < today:
         raise RecordRefused(f"{until} is past", "give a date from today on")
     with engine.begin() as connection:
@@ -89,7 +87,7 @@ def acknowledge(engine: Engine, actor: Actor, id_: str, *, why: str, until: date
             raise NotFound(f"alert {id_} {state}", "`scoretrace alerts list` shows those that stand")
         audit.append(
             connection, actor=actor.name, action="alert.acknowledged", subject=f"alert:{id_}",
-            detail={"why": why.strip(), "until": until.isoformat()},
+            detail={"why": said, "until": until.isoformat()},
         )  # fmt: skip
         return alerts_of(connection)[id_]
 

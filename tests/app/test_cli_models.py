@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 
 from app.auditing import record
 from app.cli import cli
-from pipeline.errors import AccessDenied, ConfigError, InventoryRefused, NotFound
+from pipeline.errors import AccessDenied, ConfigError, InventoryRefused, NotFound, RecordRefused
 from pipeline.governance import audit, identity, users
 from pipeline.governance.access import Actor
 from pipeline.governance.approvals import Approvals
@@ -245,3 +245,89 @@ def test_a_slip_in_the_hooks_file_fails_no_command(book: Book) -> None:
     assert "Traceback" not in found.stderr
     refused = typed(book, "hooks", "list")
     assert refused.returncode == 1 and "hooks.json cannot be read" in refused.stderr
+
+
+def test_a_receiver_that_died_and_came_back_gets_all_that_waited_once_and_in_order(book: Book) -> None:
+    class Taken(Slow):
+        def do_POST(self) -> None:
+            content = self.rfile.read(int(self.headers["Content-Length"]))
+            taken.append(json.loads(content))
+            self.send_response(204)
+            self.end_headers()
+
+    taken: list[dict[str, Any]] = []
+
+    def listening(port: int) -> tuple[HTTPServer, Thread]:
+        server = HTTPServer(("127.0.0.1", port), Taken)
+        thread = Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        return server, thread
+
+    def said(text: str) -> None:
+        audit.append(book.engine, actor="ana", action="promotion.asked", subject="promotion:x", detail={"text": text})
+
+    def stop(server: HTTPServer, thread: Thread) -> None:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+    server, thread = listening(0)
+    port = server.server_port
+    try:
+        hooked(book, f"http://127.0.0.1:{port}/")
+        said("one")
+        assert typed(book, "hooks", "deliver").returncode == 0
+    finally:
+        stop(server, thread)
+    for text in ("two", "three"):
+        said(text)
+    for _ in range(2):
+        dead = typed(book, "hooks", "deliver")
+        assert dead.returncode == 1 and "ConnectionRefusedError" in dead.stdout
+    (queue,) = json.loads(typed(book, "hooks", "list", "--json").stdout)
+    assert (queue["waiting"], queue["failed"]) == (2, 2)
+    server, thread = listening(port)
+    try:
+        back = typed(book, "hooks", "deliver")
+        assert back.returncode == 0 and "2 delivered; ✓ nothing waits" in back.stdout
+        assert "0 delivered" in typed(book, "hooks", "deliver").stdout
+    finally:
+        stop(server, thread)
+    assert [b["description"].rpartition("text: ")[2] for b in taken] == ["one", "two", "three"]
+    assert len({b["delivery"] for b in taken}) == 3
+
+
+# What is said
+
+
+def test_a_changed_model_makes_its_report_end_with_1(run: Run, book: Book, tmp_path: Path) -> None:
+    path = book.registry.artifact_path(book.registry.get("pd_default", 2))
+    path.write_bytes(path.read_bytes() + b" ")
+    found = run("models", "report", "pd_default", "2", "--out", str(tmp_path / "report.html"))
+    assert found.exit_code == 1
+    assert "has been changed since it was registered" in found.stdout and "not whole" in found.stdout
+
+
+def test_an_alias_that_stands_elsewhere_than_was_signed_is_flagged(run: Run, book: Book) -> None:
+    assert "▲ alias" not in run("models", "list").stdout
+    book.registry.set_production("pd_default", 2)
+    listed, shown = run("models", "list"), run("models", "show", "pd_default")
+    said = "the production alias is at version 2, and the signed promotion is of version 1: scoring refuses"
+    assert "v1 ▲ alias" in listed.stdout and said in listed.stdout and said in shown.stdout
+    assert json.loads(run("models", "show", "pd_default", "--json").stdout)["production_alias"] == 2
+
+
+def test_an_essay_is_refused_by_what_it_is_and_how_much_would_do(run: Run, signed: Signed, book: Book) -> None:
+    found = run("promotions", "review", "pd_default/2", "--ask", "x" * 100_000, *signed("ana"))
+    assert isinstance(found.exception, RecordRefused)
+    assert "the words of a question have 100,000 characters; 10,000 are the most" in str(found.exception)
+
+
+def test_nothing_reads_like_an_approval_before_it_is_one(run: Run, signed: Signed) -> None:
+    found = run("promotions", "sign", "pd_default/2", "--reason", "good", *signed("ana"))
+    assert isinstance(found.exception, AccessDenied) and "approve" not in found.stdout
+
+
+def test_what_is_no_date_is_told_how_one_is_written(run: Run) -> None:
+    found = run("promotions", "review", "pd_default/2", "--ends", "31.12.2026")
+    assert found.exit_code == 2 and "next: write it as" in found.output and "2026-03-14" in found.output

@@ -104,7 +104,7 @@ def test_personal_data_is_masked_until_somebody_who_may_asks_and_that_is_on_reco
     assert "Masked:" in html_of(app) and "stated_income" in html_of(app)
     everything = dict(row[:2] for t in ("Strongest features", "Other features") for row in rows_of(app, t))
     hidden = {name for name, value in everything.items() if value == MASK}
-    assert hidden
+    assert hidden and "masked features, together" in html_of(app) and "withheld" in html_of(app)
     app.button(key="show personal").click().run()
     everything = dict(row[:2] for t in ("Strongest features", "Other features") for row in rows_of(app, t))
     assert all(everything[name] != MASK for name in hidden)

@@ -431,7 +431,7 @@ def test_what_waits_goes_by_role_and_by_what_was_done(own: tuple[Path, str]) -> 
         return [w.what for w in inbox.waiting_for(desk.book(), avery, now)]
 
     assert waits() == [inbox.SIGNATURE], "a sign-in of this morning does not take it off the list"
-    desk.raise_finding(person("ana", "analyst"), id_, "wrong", owner="avery", due=date(2027, 1, 1), blocking=True)
+    desk.raise_finding(person("ana", "analyst"), id_, "wrong", owner="avery", due=date(2199, 1, 1), blocking=True)
     assert waits() == ["finding F2, which is yours"], "nobody is asked to sign what is blocked"
     assert [f.id for _, f in inbox.findings_due(desk.book(), now.date())] == ["F1"]
     desk.reject(person("blake", "approver"), id_, "no")
@@ -444,3 +444,39 @@ def test_a_migration_is_drawn_with_its_numbers() -> None:
     assert [a.text for a in figure.layout.annotations] == ["8", "2", "1", "9"]
     assert [list(line) for line in figure.data[0].z] == [[None, 0.2], [-0.1, None]], "share of the champion's grade"
     assert re.match("3 of 20 rows change grade: 2 to a worse one, 1 to a better one", migration_words(m))
+
+
+def test_signing_through_a_provider_takes_a_login_made_for_it(
+    portal: Open, own: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Streamlit's own redirect needs a browser: here is what the page asks of it, and what it takes back."""
+    home, id_ = own
+    sent: list[str] = []
+    monkeypatch.setattr("streamlit.login", sent.append)
+    (home / "oidc_groups.json").write_text('{"risk": "approver"}', encoding="utf-8")
+    now = datetime.now(UTC).timestamp()
+    app = portal(home)
+    keys = {"client_id": "c", "client_secret": "s", "server_metadata_url": "http://127.0.0.1:9/none"}
+    auth = {"redirect_uri": "http://localhost/oauth2callback", "cookie_secret": "x" * 32, **keys}
+    app.secrets["auth"] = auth
+    eva = {"is_logged_in": True, "sub": "42", "email": "eva@lender.example", "groups": ["risk"], "iat": now - 9}
+    app.user = {**eva, "exp": now + 900}
+    app.switch_page("views/promotions.py")
+    app.query_params["promotion"] = id_
+    page = html_of(app.run())
+    assert "has not signed in at the identity provider for this signature" in page
+    assert not any("Password of" in (e.label or "") for e in app.text_input)
+    page = html_of(press(app, "Sign in again at your identity provider"))
+    assert "[auth.signing]" in page and "prompt" in page, "a section that makes the provider ask anew is missing"
+    app.secrets["auth"] = {**auth, "signing": {**keys, "client_kwargs": {"prompt": "login"}}}
+    press(app, "Sign in again at your identity provider")
+    assert sent == ["signing"]
+    desk = governed_home.desk(governed_home.reopen(home))
+    asked = desk.promotion(id_).logins_asked["eva@lender.example"]
+    assert "for this signature" in html_of(app.run()), "the login of before does not count"
+    app.user = {**app.user, "auth_time": asked.timestamp() + 1}
+    assert "for this signature" not in html_of(app.run())
+    field(app, "Reason").set_value("evidence is whole")  # type: ignore[attr-defined]
+    press(app, "Sign")
+    (given,) = desk.promotion(id_).signatures
+    assert given.signer == "eva@lender.example"

@@ -53,6 +53,12 @@ def guarded_watch(watched: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 # ── Drift ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+def test_the_link_of_an_alert_opens_its_feature_on_its_night(portal: Open, watched: Path) -> None:
+    """The header's night and the page's are the same one then: two controls, each with a name of its own."""
+    query = {"as_of": "2026-03-11", "model": MODEL, "feature": DRIFTED}
+    assert f"<h2>{DRIFTED}" in html_of(portal(watched, "drift", **query))
+
+
 def test_drift_tells_what_moved_and_how_far_it_is_from_chance(portal: Open, watched: Path) -> None:
     app = portal(watched, "drift")
     page = html_of(app)

@@ -1,7 +1,8 @@
-"""Seconds, rows and peak memory of each stage, on the synthetic lender: ``make bench ACCOUNTS=410000``.
+"""Seconds, rows, peak memory and bytes on disk of each stage, on the synthetic lender: ``make bench ACCOUNTS=410000``.
 
-Run by hand and never by the tests: machines differ, so read the figures as ratios within one run.
-Each stage is a process of its own, so that its peak memory (resident, from the kernel) is its own.
+Run by hand and never by the tests: machines differ, so read the figures as ratios within one run. Each stage is a
+process of its own, so that its peak memory (resident, from the kernel) is its own. After the nights come what they are
+compared with: the floor of the same SQL and the same booster, and pandas (tests/benchmarks/floor.py).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import resource
 import subprocess
 import sys
 import time
+from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,6 +24,8 @@ from pipeline.config import Settings, prepare_process
 from tests.signing_off import at_the_home
 
 LAST_NIGHT = date(2026, 3, 14)
+PANDAS, DUCKDB = "a window feature in pandas", "a window feature in DuckDB"
+STAGES = ("generate", "init", "history", "train", "nights", "explain", "floor", "pandas", "maintain")
 
 
 def main() -> None:
@@ -29,6 +33,7 @@ def main() -> None:
     parser.add_argument("--accounts", type=int, default=41_000)
     parser.add_argument("--months", type=int, default=26)
     parser.add_argument("--nights", type=int, default=2)
+    parser.add_argument("--stages", default=",".join(STAGES), help="some of: " + ", ".join(STAGES))
     parser.add_argument("--home", type=Path, help="keep the home here instead of in a temporary folder")
     parser.add_argument("--json", type=Path, help="write the table here too")
     parser.add_argument("--stage", help=argparse.SUPPRESS)
@@ -36,14 +41,16 @@ def main() -> None:
     if arguments.stage:
         _stage(arguments)
         return
+    if unknown := set(arguments.stages.split(",")) - set(STAGES):
+        parser.error(f"no such stage: {', '.join(sorted(unknown))}; there are {', '.join(STAGES)}")
     with TemporaryDirectory(prefix="scoretrace-bench-") as folder:
         _bench(arguments, arguments.home or Path(folder) / "home")
 
 
 def _bench(arguments: argparse.Namespace, home: Path) -> None:
-    nights = [LAST_NIGHT - timedelta(days=n) for n in reversed(range(arguments.nights))]
-    stages = ["generate", "init", "history", "train", *(f"night:{d}" for d in nights)]
-    rows = []
+    nights = [f"night:{LAST_NIGHT - timedelta(days=n)}" for n in reversed(range(arguments.nights))]
+    stages = [s for name in arguments.stages.split(",") for s in (nights if name == "nights" else [name])]
+    rows: list[dict[str, float]] = []
     print(f"{arguments.accounts:,} accounts, {arguments.months} months, {platform.machine()}, {os.cpu_count()} cores")
     print(f"{'stage':34} {'seconds':>9} {'rows':>13} {'rows/s':>12} {'peak MiB':>9} {'home MiB':>9}")
     for stage in stages:
@@ -59,13 +66,34 @@ def _bench(arguments: argparse.Namespace, home: Path) -> None:
             per_second = f"{line['rows'] / line['seconds']:,.0f}" if line["rows"] else "–"
             count = f"{line['rows']:,}" if line["rows"] else "–"
             print(
-                f"{line['stage']:34} {line['seconds']:9.1f} {count:>13} {per_second:>12} "
+                f"{line['stage']:34} {line['seconds']:9.2f} {count:>13} {per_second:>12} "
                 f"{line['peak_mib']:9,.0f} {line['home_mib']:9,.0f}",
                 flush=True,
             )
+    ratios = _ratios({str(line["stage"]): line["seconds"] for line in rows}, nights[-1])
+    for name, ratio in ratios.items():
+        print(f"{name:58} {ratio:9.2f}")
     if arguments.json:
         machine = {"cores": os.cpu_count(), "machine": platform.machine(), "at": datetime.now(UTC).isoformat()}
-        arguments.json.write_text(json.dumps({"machine": machine, "stages": rows}, indent=2), encoding="utf-8")
+        arguments.json.write_text(
+            json.dumps({"machine": machine, "stages": rows, "ratios": ratios}, indent=2), encoding="utf-8"
+        )
+
+
+def _ratios(seconds: dict[str, float], last_night: str) -> dict[str, float]:
+    """What a figure is worth only beside another of the same run."""
+    found = {}
+    day = last_night.partition(":")[2]
+    path = [seconds.get(f"{day} {task}") for task in ("features", "score", "publish")]
+    floor = [seconds.get(name) for name in ("floor: the same SQL", "floor: the same booster")]
+    if None not in path + floor:
+        found["nightly path / floor (at most 1.5)"] = sum(path) / sum(floor)  # type: ignore[arg-type]
+        replayed = seconds.get("replay of the night")
+        if replayed:
+            found["replay of the night / its features and score (at most 1.3)"] = replayed / (path[0] + path[1])  # type: ignore[operator]
+    if {PANDAS, DUCKDB} <= seconds.keys():
+        found["pandas / DuckDB, a window feature"] = seconds[PANDAS] / seconds[DUCKDB]
+    return found
 
 
 def _stage(arguments: argparse.Namespace) -> None:
@@ -90,20 +118,81 @@ def _stage(arguments: argparse.Namespace) -> None:
         home.init(settings, resolve("cascade"))
         lines.append(_line("init", started, None))
     elif arguments.stage == "history":
-        from contextlib import closing
-
-        from pipeline import lake
         from pipeline.land import land
+        from pipeline.writing import writer
 
-        portfolio, _ = home.open_home(settings)
-        with closing(lake.connect(settings, read_only=False)) as con:
+        portfolio, engine = home.open_home(settings)
+        with writer(settings, engine, "history") as con:
             loads = land(con, portfolio, first_night - timedelta(days=1), settings.extracts_dir / "history")
         lines.append(_line("land the history", started, sum(x.rows for x in loads)))
     elif arguments.stage == "train":
         lines += _train(settings, first_night - timedelta(days=1))
+    elif arguments.stage == "explain":
+        lines += _explain(settings, LAST_NIGHT)
+    elif arguments.stage == "floor":
+        from tests.benchmarks.floor import booster_floor, sql_floor
+
+        in_sql = sum(sql_floor(settings, LAST_NIGHT).values())
+        lines.append(_line("floor: the same SQL", started, arguments.accounts) | {"seconds": in_sql})
+        rows, seconds = booster_floor(settings, LAST_NIGHT)
+        scored = _scored(settings)
+        lines.append(_line("floor: the same booster", started, scored) | {"seconds": seconds / rows * scored})
+    elif arguments.stage == "pandas":
+        from tests.benchmarks.floor import pandas_instead
+
+        rows, *found = pandas_instead(settings, LAST_NIGHT)
+        for name, (seconds, features) in zip((PANDAS, DUCKDB), found, strict=True):
+            lines.append(_line(name, started, rows) | {"seconds": seconds / features})
+    elif arguments.stage == "maintain":
+        from pipeline import maintain
+
+        portfolio, engine = home.open_home(settings)
+        ending = maintain.plan(settings, engine, portfolio)
+        maintain.maintain(settings, engine, portfolio, ending, actor=at_the_home("bench"), progress=_say)
+        lines.append(_line("maintain", started, None))
     else:
         lines += _night(settings, date.fromisoformat(arguments.stage.partition(":")[2]))
     print(json.dumps(lines))
+
+
+def _scored(settings: Settings) -> int:
+    from pipeline import home, ledger
+
+    publication = ledger.latest_publication(home.open_home(settings)[1])
+    assert publication is not None
+    return publication.accounts
+
+
+def _explain(settings: Settings, as_of: date) -> list[dict[str, object]]:
+    """A trace and a replay of one, warm, and a replay of the night."""
+    from lineage.replay import replay, replay_night
+    from lineage.trace import trace
+    from pipeline import home, lake, ledger
+
+    portfolio, engine = home.open_home(settings)
+    publication = ledger.publication_for(engine, as_of)
+    assert publication is not None
+    lines = []
+    with closing(lake.connect(settings, snapshot=publication.snapshot_id)) as con:
+        subjects = [
+            str(row[0])
+            for row in con.execute(
+                "SELECT account_id FROM scores.account_scores WHERE as_of_date = ? ORDER BY hash(account_id) LIMIT 12",
+                [as_of],
+            ).fetchall()
+        ]
+        for name, ask in (("trace with rows and proof", trace), ("replay of one", replay)):
+            seconds = []
+            for subject in subjects:
+                started = time.monotonic()
+                ask(settings, engine, portfolio, subject, as_of, actor=at_the_home("bench"), con=con)
+                seconds.append(time.monotonic() - started)
+            lines.append(_line(name, started, None) | {"seconds": sorted(seconds[1:])[len(seconds) // 2 - 1]})
+    started = time.monotonic()
+    found = replay_night(settings, engine, as_of, "account", actor=at_the_home("bench"))
+    assert (found.different, found.missing, found.extra) == (0, 0, 0), found
+    lines.append(_line("replay of the night", started, found.equal))
+    return lines
 
 
 def _train(settings: Settings, as_of: date) -> list[dict[str, object]]:
@@ -137,9 +226,9 @@ def _night(settings: Settings, as_of: date) -> list[dict[str, object]]:
     for attempt in ledger.task_attempts(engine, report.run_id):
         assert attempt.ended_at is not None
         seconds = (attempt.ended_at - attempt.started_at).total_seconds()
-        line = _line(f"  {attempt.task}", started, attempt.rows)
+        line = _line(f"{as_of} {attempt.task}", started, attempt.rows)
         lines.append({**line, "seconds": seconds})
-    return [*lines, _line(f"night of {as_of}", started, report.accounts)]
+    return [*lines, _line(f"{as_of} the night", started, report.accounts)]
 
 
 def _line(stage: str, started: float, rows: int | None) -> dict[str, object]:

@@ -12,10 +12,11 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.conftest import SECOND
-from tests.e2e.test_portal_browser import browser, expect_heading, page, pytestmark, served
+from tests.e2e.conftest import expect_heading
+from tests.e2e.served import served
 from tests.lineage.conftest import Story, own_story, story
 
-__all__ = ["browser", "own_story", "page", "pytestmark", "story"]
+__all__ = ["own_story", "story"]
 
 
 @pytest.fixture(scope="module")

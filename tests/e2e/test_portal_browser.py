@@ -2,36 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from app.auditing import record
 from pipeline import control
-from pipeline.config import REPOSITORY
 from pipeline.governance import identity, users
 from pipeline.governance.access import Actor
 from tests import published_home
+from tests.e2e.conftest import expect_heading
+from tests.e2e.served import DONE, WAIT, served
 from tests.published_home import FIRST_ID
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine: `apt-get install chromium`")
-QUIET = ("--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync", "--no-first-run")  # fmt: skip
 PASSWORD = "correct horse battery"
-WAIT = 30_000  # milliseconds; the machine may be busy
 
 
 @pytest.fixture(scope="module")
@@ -54,61 +41,6 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     engine.dispose()
     with served(home) as address:
         yield address
-
-
-@contextmanager
-def served(home: Path) -> Iterator[str]:
-    """The portal in a process of its own; yields its address."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    log = (home.parent / "server.log").open("w")
-    server = subprocess.Popen(
-        [sys.executable, "-m", "streamlit", "run", str(REPOSITORY / "app" / "main.py"), "--server.port", str(port)],
-        cwd=REPOSITORY, env={**os.environ, "SCORETRACE_HOME": str(home)}, stdout=log, stderr=log,
-    )  # fmt: skip
-    try:
-        _until_up(f"http://127.0.0.1:{port}/_stcore/health", server, Path(log.name))
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.terminate()
-        server.wait(20)
-        log.close()
-
-
-def _until_up(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and server.poll() is None:
-        try:
-            with urllib.request.urlopen(url, timeout=2):
-                return
-        except OSError:
-            time.sleep(0.2)
-    pytest.fail(f"the portal did not come up:\n{log.read_text()}")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=list(QUIET))
-        yield chromium
-        chromium.close()
-
-
-@pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    context = browser.new_context(viewport={"width": 1440, "height": 1000})
-    opened = context.new_page()
-    opened.set_default_timeout(WAIT)
-    expect.set_options(timeout=WAIT)
-    yield opened
-    context.close()
-
-
-def expect_heading(page: Page, text: str | re.Pattern[str]) -> None:
-    """Wait until the page has one heading, with this text. While a page changes, Streamlit keeps the old one too:
-    a list waits for that to pass, where a single text would fail at the sight of two."""
-    expect(page.locator("h1")).to_have_text([text])
 
 
 def test_a_score_is_two_clicks_from_tonight_and_back_returns(page: Page, address: str) -> None:
@@ -191,7 +123,7 @@ def test_the_sign_in_is_readable_in_both_schemes(browser: Browser, guarded: str,
     page.goto(guarded)
     button = page.get_by_role("button", name="Sign in")
     button.wait_for(timeout=WAIT)
-    page.locator("[data-testid='stApp'][data-test-script-state='notRunning']").wait_for(timeout=WAIT)
+    page.locator(DONE).wait_for(timeout=WAIT)
     text, ground = button.evaluate("e => [getComputedStyle(e).color, getComputedStyle(e).backgroundColor]")
     context.close()
     assert _contrast(_rgb(text), _rgb(ground)) >= 4.5, f"{text} on {ground}"
@@ -213,7 +145,7 @@ def test_status_words_and_quiet_text_are_readable_in_both_schemes(
     page = context.new_page()
     page.goto(f"{address}{path}")
     page.locator("h1").first.wait_for(timeout=WAIT)
-    page.locator("[data-testid='stApp'][data-test-script-state='notRunning']").wait_for(timeout=WAIT)
+    page.locator(DONE).wait_for(timeout=WAIT)
     dark = page.locator(".stApp").evaluate("e => getComputedStyle(e).backgroundColor")
     colours = page.locator(".st .status, .st .quiet, .st small, .st dt, .st h1, .st td").evaluate_all(
         "found => [...new Set(found.map(e => getComputedStyle(e).color))]"

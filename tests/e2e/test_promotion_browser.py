@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -10,14 +11,14 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from pipeline.errors import ModelRefused
-from pipeline.governance.approvals import require_approved
+from pipeline.governance.approved import require_approved
 from tests import governed_home
-from tests.e2e.test_portal_browser import CHROMIUM, WAIT, browser, expect_heading, served  # noqa: F401
+from tests.e2e import conftest
+from tests.e2e.conftest import expect_heading
+from tests.e2e.served import served
 from tests.governed_home import MODEL, PASSWORD
 from tests.pipeline import small_book
 from tests.pipeline.small_book import NIGHT, Book
-
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine: `apt-get install chromium`")
 
 
 @pytest.fixture(scope="module")
@@ -30,18 +31,8 @@ def decided(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Book, st
         yield governed_home.reopen(own), id_, address
 
 
-def signed_in(browser: Browser, user: str, link: str) -> Page:  # noqa: F811
-    """A browser of their own, at the page that the link names."""
-    page = browser.new_context(viewport={"width": 1440, "height": 1000}).new_page()
-    page.set_default_timeout(WAIT)
-    expect.set_options(timeout=WAIT)
-    page.goto(link)
-    page.get_by_label("User name").fill(user)
-    page.get_by_label("Password", exact=True).fill(PASSWORD)
-    page.keyboard.press("Enter")
-    page.get_by_role("button", name="Sign out").wait_for()
-    page.locator("[data-testid='stApp'][data-test-script-state='notRunning']").wait_for()
-    return page
+def signed_in(browser: Browser, user: str, link: str) -> Page:
+    return conftest.signed_in(browser, user, PASSWORD, link)
 
 
 def sign(page: Page, user: str, password: str) -> None:
@@ -51,7 +42,7 @@ def sign(page: Page, user: str, password: str) -> None:
 
 
 def test_two_approvers_sign_in_the_browser_and_the_version_may_score(
-    browser: Browser,  # noqa: F811
+    browser: Browser,
     decided: tuple[Book, str, str],
 ) -> None:
     book, id_, address = decided
@@ -96,7 +87,7 @@ def _let_score(book: Book, version: int) -> None:
 
 
 def test_a_link_to_a_record_opens_it_and_back_returns(
-    browser: Browser,  # noqa: F811
+    browser: Browser,
     decided: tuple[Book, str, str],
 ) -> None:
     _, id_, address = decided
@@ -109,11 +100,13 @@ def test_a_link_to_a_record_opens_it_and_back_returns(
     page.go_forward()
     expect(page.locator("h1")).to_contain_text("Record")
     page.get_by_role("link", name="the promotion").click()
-    expect(page).to_have_url(f"{address}/promotions?promotion={id_}")
+    expect(page).to_have_url(re.compile(rf"{address}/promotions\?promotion={id_}&record=\d+"))
+    page.get_by_role("link", name=re.compile("‹ record")).click()
+    expect(page.locator("h1")).to_contain_text("Record")
 
 
 def test_the_pages_lie_in_one_width(
-    browser: Browser,  # noqa: F811
+    browser: Browser,
     decided: tuple[Book, str, str],
 ) -> None:
     """At 1024 nothing runs out of the page sideways."""
@@ -129,5 +122,7 @@ def test_the_pages_lie_in_one_width(
         if name:
             page.get_by_role("link", name=name, exact=True).click()
         expect(page.locator("h1")).to_contain_text([title])
+        rows = page.locator("[class*=st-key-linked] tbody tr").evaluate_all("es => es.map(e => e.offsetHeight)")
+        assert set(rows) <= {28}, f"{title}: a row of two lines moves the links below it"
         wide, seen = page.locator("[data-testid=stMain]").evaluate("e => [e.scrollWidth, e.clientWidth]")
         assert wide <= seen, title

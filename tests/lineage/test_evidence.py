@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import csv
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -19,7 +20,7 @@ from typing import Any
 import pytest
 
 from lineage.evidence import Pack, write_pack
-from lineage.personal_data import MASK, personal_features
+from lineage.personal_data import MASK, TOGETHER, personal_features
 from lineage.rescore import Difference
 from lineage.trace import Trace, trace
 from pipeline.errors import ConfigError
@@ -219,6 +220,14 @@ def test_personal_data_is_masked_and_cannot_be_worked_out(application_pack: Path
         == MASK
     )
     assert "stated_income" in facts["masked"]
+    parts = {f["name"]: f["contribution"] for f in facts["features"]}
+    apart = [f for f in of_application.features if values[f.name] == MASK and f.contribution is not None]
+    assert len(apart) > 1 and all(parts[f.name] is None for f in apart), "one alone would narrow its value"
+    assert facts["masked_contribution"] == math.fsum(f.contribution or 0.0 for f in apart)
+    total = math.fsum((facts["base"], facts["masked_contribution"], *(p for p in parts.values() if p is not None)))
+    assert total == pytest.approx(of_application.score["log_odds"], abs=1e-9)
+    report = (application_pack / "report.html").read_text(encoding="utf-8")
+    assert TOGETHER in report and "sha256sum verify.py" in report
     for path in files_of(application_pack):
         content = path.read_bytes()
         for shown in (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
@@ -65,6 +66,9 @@ def test_personal_data_is_masked_and_its_reading_is_recorded(own_story: Story) -
     assert "stated_income" in names
     hidden = masked(found)
     assert {f.value for f in hidden.features if f.name in names} == {MASK}
+    assert not any(f.contribution for f in hidden.features if f.name in names)
+    told = math.fsum((hidden.base, hidden.together or 0.0, *(f.contribution or 0.0 for f in hidden.features)))
+    assert hidden.together is not None and told == pytest.approx(found.score["log_odds"], abs=1e-9)
     rows = [row for f in hidden.features for s in f.sources if s.table == "applications" for row in s.rows]
     assert {row["stated_income"] for row in rows} == {MASK}
     kept = [(f.name, f.value, f.proved) for f in hidden.features if f.name not in names]

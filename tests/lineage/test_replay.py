@@ -58,6 +58,12 @@ def test_a_whole_night_comes_out_again(story: Story, night: date, kind: str) -> 
     assert found.equal > (3_000 if kind == "account" else 0)
 
 
+def test_a_night_in_parts_is_the_night_at_once(story: Story) -> None:
+    whole = replay_night(story.settings, story.engine, FIRST, "account", actor=at_the_home())
+    parts = replay_night(story.settings, story.engine, FIRST, "account", actor=at_the_home(), at_once=1_500)
+    assert (parts.equal, parts.different, parts.missing, parts.extra) == (whole.equal, 0, 0, 0)
+
+
 def test_one_subject_comes_out_again(story: Story) -> None:
     for kind in ("account", "application"):
         subject = story.ids(SECOND, kind, 1)[0]
@@ -127,6 +133,8 @@ def test_a_data_file_written_over_is_found(own_story: Story) -> None:
     assert (found.different, found.missing, found.extra) == (1, 0, 0)
     assert found.columns == {"pd": 1}
     assert found.examples == ((str(subject), "pd"),)
+    parts = replay_night(own_story.settings, own_story.engine, FIRST, "account", actor=at_the_home(), at_once=1_500)
+    assert (parts.different, parts.missing, parts.extra, parts.examples) == (1, 0, 0, found.examples)
 
 
 def test_a_model_trained_again_has_the_same_bytes(story: Story) -> None:

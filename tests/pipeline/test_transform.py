@@ -59,10 +59,10 @@ def build_months(warehouse: Warehouse, as_of: date) -> BuildResult:
 
 def assert_equals_full_rebuild(book: Book, warehouse: Warehouse, as_of: date) -> None:
     built = build_months(warehouse, as_of)
-    assert built.rebuilt_months is not None
+    assert built.rebuilt.months is not None
     incremental = book.fingerprint(MONTHS)
     book.forget_state()
-    assert build_months(warehouse, as_of).rebuilt_months is None
+    assert build_months(warehouse, as_of).rebuilt.months is None
     assert book.fingerprint(MONTHS) == incremental
 
 
@@ -80,7 +80,7 @@ def test_every_data_test_passes_and_every_feature_table_has_the_book(book: Book,
 def test_a_second_run_rebuilds_no_month_and_gives_the_same_bits(book: Book, warehouse: Warehouse) -> None:
     warehouse.build(LAST, tests=False)
     before = book.fingerprint(FEATURES, f"as_of_date = DATE '{LAST}'")
-    assert warehouse.build(LAST, tests=False).rebuilt_months == ()
+    assert warehouse.build(LAST, tests=False).rebuilt.months == ()
     assert book.fingerprint(FEATURES, f"as_of_date = DATE '{LAST}'") == before
 
 
@@ -108,7 +108,7 @@ def test_late_and_restated_rows_equal_a_full_rebuild(book: Book, warehouse: Ware
         PAYMENT.format(payment=1, account=9, due="2025-12-20", paid="2026-03-10", known="2026-03-10"),
     )
     built = build_months(warehouse, LAST)
-    assert built.rebuilt_months == (date(2025, 12, 1), date(2026, 1, 1), date(2026, 2, 1))
+    assert built.rebuilt.months == (date(2025, 12, 1), date(2026, 1, 1), date(2026, 2, 1))
     assert book.query(f"SELECT balance FROM {MONTHS} WHERE account_id = 8 AND statement_month = '2026-02-01'") == [
         (777,)
     ]
@@ -134,16 +134,16 @@ def test_a_load_taken_back_equals_a_full_rebuild(book: Book, warehouse: Warehous
     with_payment = book.fingerprint(MONTHS)
     book.remove("payments_ledger", "wrong-too")
     # The months that a vanished payment was due in are no longer told by any row: everything is rebuilt.
-    assert build_months(warehouse, LAST).rebuilt_months is None
+    assert build_months(warehouse, LAST).rebuilt.months is None
     assert book.fingerprint(MONTHS) != with_payment
 
 
 def test_a_changed_definition_rebuilds_everything(book: Book, warehouse: Warehouse, portfolio: Portfolio) -> None:
     build_months(warehouse, LAST)
     stricter = Warehouse(book.settings, dataclasses.replace(portfolio, exclude_dpd=30))
-    assert build_months(stricter, LAST).rebuilt_months is None
-    assert build_months(stricter, LAST).rebuilt_months == ()
-    assert build_months(warehouse, LAST).rebuilt_months is None
+    assert build_months(stricter, LAST).rebuilt.months is None
+    assert build_months(stricter, LAST).rebuilt.months == ()
+    assert build_months(warehouse, LAST).rebuilt.months is None
 
 
 def test_an_as_of_date_run_again_is_unchanged_by_later_loads(book: Book, warehouse: Warehouse) -> None:
@@ -163,7 +163,7 @@ def test_an_as_of_date_run_again_is_unchanged_by_later_loads(book: Book, warehou
 def test_what_ran_is_archived_by_its_content(book: Book, warehouse: Warehouse) -> None:
     warehouse.build(BEFORE, tests=False)
     result = warehouse.build(LAST, tests=False)
-    assert result.rebuilt_months
+    assert result.rebuilt.months
     for node in result.nodes:
         assert node.executed_sha256
         assert archive.path_of(book.settings, node.executed_sha256).is_file()

@@ -2,7 +2,7 @@
 -- Every feature of every account to be scored on the as-of date: the theme models side by side.
 select
     slots.account_id,
-    slots.as_of_date,
+    {{ as_of() }} as as_of_date,
     delinquency.dpd_last_1,
     delinquency.dpd_last_2,
     delinquency.dpd_last_3,

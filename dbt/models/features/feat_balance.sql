@@ -1,21 +1,19 @@
-{{ config(materialized='tonight') }}
+{{ config(materialized='carried', key='account_id') }}
 -- What is owed and how it moves, over statement slots. A balance in credit is negative and stays so.
 with means as (
     select
-        account_id,
-        as_of_date
+        account_id
         {%- for k in range(1, 25) %},
         balance_{{ k }}
         {%- endfor %},
         {{ rolling_mean('balance', 3) }} as mean_3m,
         {{ rolling_mean('balance', 6) }} as mean_6m,
         {{ rolling_mean('balance', 12) }} as mean_12m
-    from {{ ref('int_account_slots') }}
+    from {{ ref('int_account_slots') }}{{ if_reached('account_id') }}
 )
 
 select
-    account_id,
-    as_of_date
+    account_id
     {%- for k in [1, 2, 3, 4, 5, 6] %},
     cast(balance_{{ k }} as double) as balance_last_{{ k }}
     {%- endfor %},

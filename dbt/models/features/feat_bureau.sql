@@ -2,7 +2,6 @@
 -- What other lenders report, as of the latest report known. An account without any report has nulls.
 select
     slots.account_id,
-    slots.as_of_date,
     bureau.bureau_score_1 as bureau_score_last,
     bureau.bureau_score_1 - bureau.bureau_score_2 as bureau_score_delta,
     bureau.bureau_score_min_12m,

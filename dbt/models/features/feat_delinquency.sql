@@ -1,8 +1,7 @@
-{{ config(materialized='tonight') }}
+{{ config(materialized='carried', key='account_id') }}
 -- How late the account has been, over statement slots. A missing statement counts as no delinquency seen.
 select
-    account_id,
-    as_of_date
+    account_id
     {%- for k in [1, 2, 3, 4, 5, 6] %},
     days_past_due_{{ k }} as dpd_last_{{ k }}
     {%- endfor %}
@@ -36,4 +35,4 @@ select
     {%- endfor %},
     {{ rolling_moves('days_past_due', 12, '>') }} as dpd_worsening_count_12m,
     {{ rolling_moves('days_past_due', 12, '<') }} as dpd_improving_count_12m
-from {{ ref('int_account_slots') }}
+from {{ ref('int_account_slots') }}{{ if_reached('account_id') }}

@@ -1,8 +1,7 @@
-{{ config(materialized='tonight') }}
+{{ config(materialized='carried', key='account_id') }}
 -- What was paid, when and how, over statement slots. What is paid in a slot's month settles the statement before it.
 select
-    account_id,
-    as_of_date
+    account_id
     {%- for k in [1, 2, 3, 4, 5, 6] %},
     cast(paid_amount_{{ k }} as double) as paid_last_{{ k }}
     {%- endfor %}
@@ -36,4 +35,4 @@ select
     {{ rolling_count('status_code', 6, '= ' ~ statuses().index('inactive')) }} as months_inactive_count_6m,
     {{ rolling_count('status_code', 6, '= ' ~ statuses().index('paid_in_full')) }} as months_paid_in_full_count_6m,
     {{ rolling_count('status_code', 6, '= ' ~ statuses().index('revolving')) }} as months_revolving_count_6m
-from {{ ref('int_account_slots') }}
+from {{ ref('int_account_slots') }}{{ if_reached('account_id') }}

@@ -1,8 +1,7 @@
-{{ config(materialized='tonight') }}
+{{ config(materialized='carried', key='account_id') }}
 -- Product, price and limit, and how the lender has moved them.
 select
     account_id,
-    as_of_date,
     product_code as product_code_last,
     cast(apr_1 as double) as apr_last_1,
     cast(apr_1 - apr_13 as double) as apr_change_12m,
@@ -17,4 +16,4 @@ select
     {{ ratio('scheduled_payment_1', 'credit_limit_1') }} as scheduled_payment_to_limit_last_1,
     {{ ratio('scheduled_payment_1', 'balance_1') }} as scheduled_payment_to_balance_last_1,
     {{ ratio('scheduled_payment_1 - scheduled_payment_4', 'scheduled_payment_4') }} as scheduled_payment_growth_3m
-from {{ ref('int_account_slots') }}
+from {{ ref('int_account_slots') }}{{ if_reached('account_id') }}

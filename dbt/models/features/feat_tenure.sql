@@ -2,7 +2,6 @@
 -- How long the account is known, how complete its statements are, and whether it recovered before.
 select
     slots.account_id,
-    slots.as_of_date,
     cast({{ months_between('slots.opened_on', as_of()) }} as integer) as tenure_months_last
     {%- for months in [6, 12, 24] %},
     {{ rolling_n('days_past_due', months) }} as statement_count_{{ months }}m

@@ -1,20 +1,18 @@
-{{ config(materialized='tonight') }}
+{{ config(materialized='carried', key='account_id') }}
 -- How much of the limit is used, over statement slots. A balance in credit counts as none used; without a limit
 -- above zero there is no utilization.
 with slots as (
     select
-        account_id,
-        as_of_date
+        account_id
         {%- for k in range(1, 13) %},
         {{ ratio('greatest(balance_' ~ k ~ ', 0)', 'credit_limit_' ~ k) }} as utilization_{{ k }}
         {%- endfor %}
-    from {{ ref('int_account_slots') }}
+    from {{ ref('int_account_slots') }}{{ if_reached('account_id') }}
 ),
 
 means as (
     select
-        account_id,
-        as_of_date
+        account_id
         {%- for k in range(1, 13) %},
         utilization_{{ k }}
         {%- endfor %},
@@ -25,8 +23,7 @@ means as (
 )
 
 select
-    account_id,
-    as_of_date
+    account_id
     {%- for k in [1, 2, 3] %},
     utilization_{{ k }} as utilization_last_{{ k }}
     {%- endfor %},

@@ -1,4 +1,4 @@
-{{ config(materialized='tonight') }}
+{{ config(materialized='carried', key='account_id') }}
 {#- Slots that each measure needs: what no feature reads is not joined. days_past_due is never null on a statement,
     so that it also says which months have one. -#}
 {%- set slots = {
@@ -17,6 +17,7 @@ with anchors as (
     from {{ ref('int_account_month') }}
     where statement_month in ({{ months_before(0) }}, {{ months_before(1) }})
         and statement_date is not null
+        {{ if_reached('account_id', 'and') }}
     group by account_id
 ),
 {% for back in range(0, 25) %}
@@ -54,7 +55,6 @@ slotted as (
 
 select
     slotted.account_id,
-    {{ as_of() }} as as_of_date,
     slotted.slot_anchor,
     slotted.opened_on,
     slotted.product_code,

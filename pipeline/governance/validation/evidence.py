@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.comparison.facts import Comparison, Impact, Migration, Side
-from pipeline.comparison.words import p_value
+from pipeline.comparison.words import SIDES, p_value, side
 from pipeline.governance.manifest import Compared, compared
 from pipeline.governance.validation.facts import ValidationFacts
 from pipeline.governance.validation.markup import Markup, bullets, code, join, pairs, paragraph, picture, table, tag
@@ -210,25 +210,7 @@ def _kept(f: ValidationFacts) -> Markup:
 
 
 def _sides(sides: list[Side]) -> Markup:
-    return table(
-        ("", "AUC, 95% interval", "KS", "Brier", "slope", "intercept", "observed", "expected", "O/E"),
-        [
-            (
-                f"version {side.version}",
-                f"{s.auc.estimate:.4f} ({s.auc.low:.4f} to {s.auc.high:.4f})",
-                f"{s.ks:.4f}",
-                f"{s.brier:.5f}",
-                f"{s.slope:.3f}" if s.slope is not None else "–",
-                f"{s.intercept:+.3f}",
-                f"{s.observed:.3%}",
-                f"{s.expected:.3%}",
-                f"{s.ratio:.3f}",
-            )
-            for side in sides
-            for s in (side.measures,)
-        ],
-        figures=range(1, 9),
-    )
+    return table(SIDES, [side(of) for of in sides], figures=range(1, len(SIDES)))
 
 
 def _migration(m: Migration) -> Markup:

@@ -70,7 +70,7 @@ def test_a_viewer_reads_and_sees_no_person() -> None:
 
 
 def test_the_service_runs_and_reads_nobodys_scores() -> None:
-    assert allowed("service") == {"run.night", "run.retrain", "promotion.request", "audit.verify"}
+    assert allowed("service") == {"run.night", "run.retrain", "run.maintain", "promotion.request", "audit.verify"}
     assert access.service(NOW).roles == {"service"}
 
 

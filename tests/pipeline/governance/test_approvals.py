@@ -13,11 +13,13 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from app.auditing import record
 from pipeline.comparison import store
 from pipeline.errors import AccessDenied, ModelRefused, NotFound, PromotionRefused, RecordRefused
 from pipeline.governance import audit, dsse, keys, users
 from pipeline.governance import promotion_rules as rules
-from pipeline.governance.approvals import Approvals, require_approved
+from pipeline.governance.approvals import Approvals
+from pipeline.governance.approved import require_approved
 from pipeline.governance.promotion_state import Promotion
 from pipeline.governance.signatures import SIGNATURE_TYPE
 from tests.pipeline import small_book
@@ -33,6 +35,10 @@ def book(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Book:
 def desk(book: Book, now: datetime | None = None) -> Approvals:
     clock = (lambda: now) if now else (lambda: datetime.now(UTC))
     return Approvals(book.settings, book.engine, book.registry, book.portfolio, clock)
+
+
+def in_a_month() -> date:
+    return datetime.now(UTC).date() + timedelta(days=30)
 
 
 def second(book: Book) -> int:
@@ -84,7 +90,7 @@ def test_a_refusal_names_the_rule_and_is_on_record(book: Book) -> None:
 def test_an_open_blocking_finding_blocks_until_somebody_else_closes_it(book: Book) -> None:
     p = asked(book)
     reviewer = person("avery", "approver")
-    desk(book).raise_finding(reviewer, p.id, "no fairness figures", owner="dana", due=date(2026, 4, 1), blocking=True)
+    desk(book).raise_finding(reviewer, p.id, "no fairness figures", owner="dana", due=in_a_month(), blocking=True)
     with pytest.raises(PromotionRefused, match="finding F1 blocks it: no fairness figures"):
         sign(book, p, "blake")
     with pytest.raises(PromotionRefused, match="owns finding F1"):
@@ -174,7 +180,9 @@ def test_withdrawn_expired_and_conditional_approvals_end(book: Book) -> None:
         approved(book, NIGHT + timedelta(days=1))
     with pytest.raises(ModelRefused, match="expired on"):
         approved(book, NIGHT, datetime.now(UTC) + timedelta(days=366))
-    desk(book).withdraw(person("dana", "data_scientist"), p.id, "a fault in a feature")
+    with pytest.raises(AccessDenied, match=r"promotion\.end needs the role approver or admin"):
+        desk(book).withdraw(person("dana", "data_scientist"), p.id, "a fault in a feature")
+    desk(book).withdraw(person("avery", "approver"), p.id, "a fault in a feature")
     with pytest.raises(ModelRefused, match="no signed promotion"):
         approved(book)
 
@@ -311,6 +319,7 @@ def test_the_manifest_covers_the_comparison(book: Book) -> None:
 
 def test_a_request_from_before_comparisons_can_still_be_signed(book: Book) -> None:
     with book.engine.begin() as connection:
+        connection.execute(text("DROP TRIGGER comparisons_no_delete"))
         connection.execute(text("DELETE FROM comparisons"))
     p = asked(book)
     assert p.manifest["comparison_sha256"] == ""
@@ -341,12 +350,12 @@ def test_a_request_ends_once(book: Book) -> None:
 def test_a_signature_of_who_may_sign_no_more_does_not_count(book: Book) -> None:
     now = datetime.now(UTC)
     root = person("root", "admin")
-    users.add(book.engine, root, "avery", ["approver"], "long enough a password", now, _unrecorded)
+    users.add(book.engine, root, "avery", ["approver"], "long enough a password", now, record)
     p = asked(book)
     sign(book, p, "avery")
-    users.set_roles(book.engine, root, "avery", ["viewer"], now, _unrecorded)
+    users.set_roles(book.engine, root, "avery", ["viewer"], now, record)
     assert not sign(book, p, "blake").promoted_at
-    users.set_roles(book.engine, root, "avery", ["approver"], now, _unrecorded)
+    users.set_roles(book.engine, root, "avery", ["approver"], now, record)
     assert desk(book).finish()
 
 
@@ -374,5 +383,56 @@ def test_the_requester_does_not_vouch_for_the_approval_elsewhere(book: Book) -> 
     assert sign(book, p, "blake").promoted_at
 
 
-def _unrecorded(*_: object, **__: object) -> None:
-    """What users are added and changed with is recorded elsewhere."""
+@pytest.mark.parametrize("role", ["approver", "admin"])
+def test_an_open_request_is_taken_back_by_its_requester_or_ended_by_who_may(book: Book, role: str) -> None:
+    p = asked(book)
+    with pytest.raises(AccessDenied, match=r"promotion\.end"):
+        desk(book).withdraw(person("dora", "data_scientist"), p.id, "not hers")
+    assert desk(book).withdraw(person("xaver", role), p.id, "stop").withdrawn
+
+
+def test_a_finding_has_an_owner_who_is_known_and_a_day_to_come(book: Book) -> None:
+    p, reviewer = asked(book), person("avery", "approver")
+    with pytest.raises(PromotionRefused, match="'nobody' cannot own a finding"):
+        desk(book).raise_finding(reviewer, p.id, "no figures", owner="nobody", due=in_a_month())
+    with pytest.raises(PromotionRefused, match="2020-01-01 is past"):
+        desk(book).raise_finding(reviewer, p.id, "no figures", owner="dana", due=date(2020, 1, 1))
+    assert audit.records(book.engine)[-1].action == "promotion.refused"
+    users.add(book.engine, person("root", "admin"), "nora", ["analyst"], "hash", datetime.now(UTC), record)
+    today = datetime.now(UTC).date()
+    assert desk(book).raise_finding(reviewer, p.id, "no figures", owner="nora", due=today).findings
+
+
+def test_who_made_or_requested_a_version_neither_unblocks_it_nor_sets_its_conditions(book: Book) -> None:
+    p, reviewer, dana = asked(book), person("avery", "approver"), person("dana", "approver", "data_scientist")
+    users.add(book.engine, person("root", "admin"), "nora", ["analyst"], "hash", datetime.now(UTC), record)
+    for blocking in (True, False):
+        desk(book).raise_finding(reviewer, p.id, "no figures", owner="nora", due=in_a_month(), blocking=blocking)
+    with pytest.raises(PromotionRefused, match="dana made or requested this version; finding F1 blocks"):
+        desk(book).close_finding(dana, p.id, "F1", "fine by me")
+    with pytest.raises(PromotionRefused, match="dana made or requested this version; its conditions"):
+        desk(book).condition(dana, p.id, max_subjects=10)
+    desk(book).close_finding(dana, p.id, "F2", "it does not block")
+    assert [f.open for f in desk(book).promotion(p.id).findings] == [True, False]
+
+
+def test_a_signature_that_approves_nothing_counts_for_nothing(book: Book) -> None:
+    p = asked(book)
+    for meaning in ("I object", "I do not approve", "reviewed", "I approve nothing of it"):
+        with pytest.raises(PromotionRefused, match="a signature says “I approve"):
+            desk(book).sign(person("avery", "approver"), p.id, meaning=meaning, reason="r")
+    assert desk(book).promotion(p.id).signatures == ()
+
+
+def test_who_trained_is_who_the_log_says_whatever_the_run_s_row_says(book: Book) -> None:
+    version = second(book)
+    with book.engine.begin() as connection:
+        row = text("SELECT run_id FROM training_runs WHERE model_version = :v ORDER BY id DESC LIMIT 1")
+        run_id = connection.scalar(row, {"v": version})
+    audit.append(book.engine, actor="tess", action="run.started", subject=f"run:{run_id}", detail={})
+    with book.engine.begin() as connection:
+        connection.execute(text("UPDATE runs SET actor = 'nobody' WHERE run_id = :r"), {"r": run_id})
+    p = desk(book).request(person("dana", "data_scientist"), "pd_default", version, "fresher cohorts")
+    assert p.trainer == "tess"
+    with pytest.raises(PromotionRefused, match="tess trained"):
+        sign(book, p, "tess")

@@ -16,7 +16,7 @@ import pytest
 
 from pipeline import home
 from pipeline.config import Settings
-from pipeline.governance import audit
+from pipeline.governance import audit, chain
 from tests.pipeline.lender import write_portfolio
 
 
@@ -26,7 +26,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cli")
     home.init(Settings.at(folder / "home"), write_portfolio(folder / "portfolio"), actor="ada")
     _, engine = home.open_home(Settings.at(folder / "home"))
-    for n in range(4):
+    for n in range(3):
         subject = "model:pd_default/1" if n == 2 else f"run:{n}"
         audit.append(engine, actor="ada", action="run.started", subject=subject, detail={"n": n})
     engine.dispose()
@@ -39,9 +39,9 @@ def own(made: Path, tmp_path: Path) -> Path:
     return tmp_path / "home"
 
 
-def scoretrace(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def scoretrace(folder: Path, *arguments: str, group: str = "audit") -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "app.cli", "audit", *arguments],
+        [sys.executable, "-m", "app.cli", group, *arguments],
         env={**os.environ, "SCORETRACE_HOME": str(folder)},
         capture_output=True,
         text=True,
@@ -98,7 +98,45 @@ def test_a_cut_off_tail_and_a_changed_checkpoint_end_with_1(own: Path, tmp_path:
     out.write_text(out.read_text().replace("payloadType", "payloadtype"))
     refused = scoretrace(own, "verify", "--against", str(out))
     assert refused.returncode == 1
-    assert "payloadType of the envelope is missing" in refused.stderr and "next:" in refused.stderr
+    assert "payloadType of the envelope is missing" in refused.stdout and "next:" in refused.stdout
+    assert "4 records, none changed" in refused.stdout, "the chain is checked all the same"
+    edit(own, "UPDATE audit_log SET actor = 'eve' WHERE seq = 3")
+    both = scoretrace(own, "verify", "--against", str(out))
+    assert both.returncode == 1
+    assert "record 3 has been changed" in both.stdout and "payloadType of the envelope is missing" in both.stdout
+
+
+def test_a_user_slipped_in_ends_with_1_and_is_named(own: Path) -> None:
+    edit(own, "INSERT INTO user_events (user_name, kind, at, by) VALUES ('eve', 'added', '2026-03-14 09:00:00', 'x')")
+    found = scoretrace(own, "verify")
+    assert found.returncode == 1
+    assert "none changed" in found.stdout and "user event 1: no record of the audit log covers it" in found.stdout
+    assert json.loads(scoretrace(own, "verify", "--json").stdout)["uncovered"]["id"] == 1
+
+
+def test_a_detail_that_is_no_json_is_named_by_verify_and_by_who_reads_it(own: Path) -> None:
+    with closing(sqlite3.connect(own / "control.sqlite")) as db:
+        last = dict(zip(chain.FIELDS, db.execute("SELECT * FROM audit_log ORDER BY seq DESC").fetchone(), strict=True))
+    forged = {
+        "seq": 6, "at": last["at"], "actor": "eve", "action": "promotion.asked", "subject": "promotion:x",
+        "prev_sha256": last["sha256"],
+    }  # fmt: skip
+    record = chain.sealed(detail="{broken", **forged)
+    edit(own, "INSERT INTO audit_log VALUES " + str(tuple(vars(record).values())))
+    found = scoretrace(own, "verify")
+    assert found.returncode == 1
+    assert "record 6: the detail of record 6 is damaged: it is no JSON" in found.stdout
+    read = scoretrace(own, "list", group="promotions")
+    assert read.returncode == 1
+    assert "the detail of record 6 of the audit log is damaged" in read.stderr and "audit verify" in read.stderr
+
+
+def test_an_audit_log_that_was_dropped_is_not_made_anew(own: Path) -> None:
+    edit(own, "DROP TABLE audit_log")
+    for group, arguments in (("audit", ("verify",)), ("promotions", ("list",)), ("user", ("list",))):
+        found = scoretrace(own, *arguments, group=group)
+        assert found.returncode == 1, found.stdout
+        assert "has lost its audit log" in found.stderr and "scoretrace init" not in found.stderr
 
 
 def test_search_and_export(own: Path, tmp_path: Path) -> None:

@@ -20,11 +20,12 @@ from pipeline import portfolio as portfolios
 from pipeline.errors import AccessDenied, ConfigError, InventoryRefused, RecordRefused
 from pipeline.governance import audit, exposure, inventory, inventory_edits, inventory_rules, policy
 from pipeline.governance.access import ROLES, RULES
+from pipeline.governance.event import Event
 from pipeline.governance.inventory import EDITABLE, Entry
 from pipeline.governance.inventory_log import standings
 from pipeline.governance.inventory_state import Standing, fold
 from pipeline.governance.policy import Policy
-from pipeline.governance.promotion_state import Conditions, Event, InForce, Promotion
+from pipeline.governance.promotion_state import Conditions, InForce, Promotion
 from pipeline.portfolio import Portfolio
 from tests.pipeline import small_book
 from tests.signing_off import person

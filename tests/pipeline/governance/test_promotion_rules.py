@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from pipeline.governance import policy
 from pipeline.governance import promotion_rules as rules
 from pipeline.governance.access import Actor
+from pipeline.governance.event import Event
 from pipeline.governance.policy import Policy
-from pipeline.governance.promotion_state import Book, Event, fold
+from pipeline.governance.promotion_state import Book, fold
 
 START = datetime(2026, 3, 2, 9, tzinfo=UTC)
 PEOPLE = {
@@ -225,3 +226,23 @@ def test_a_policy_is_checked_when_it_is_read() -> None:
     for wrong in ({"top": {}}, {"high": {"quorum": 0}}, {"high": {"quorums": 2}}, {"low": {"roles": []}}):
         with pytest.raises(ValueError, match="governance"):
             policy.parse(wrong)
+
+
+def test_through_a_provider_only_a_login_asked_for_here_and_made_since_signs() -> None:
+    desk = Desk(Policy(quorum=1))
+    later = START + timedelta(minutes=10, microseconds=700_000)
+
+    def against(name: str, login: datetime, now: datetime = later + timedelta(minutes=1)) -> str:
+        actor = Actor(name, frozenset({"approver"}), "oidc", login)
+        return rules.against_signing(desk.book.promotions["p"], actor, now) or ""
+
+    assert "for this signature" in against("ada", later), "it was fresh, and nobody had asked for it"
+    desk.now = later
+    desk.event("ada", "login_asked", {})
+    assert "for this signature" in against("ada", later - timedelta(seconds=1))
+    assert "for this signature" in against("ben", later + timedelta(seconds=30)), "another person asked"
+    assert against("ada", later.replace(microsecond=0)) == "", "a provider tells whole seconds"
+    assert "within the last 5 minutes" in against("ada", later, later + timedelta(minutes=6))
+    desk.now = later + timedelta(minutes=2)
+    desk.event("ada", "login_asked", {})
+    assert "for this signature" in against("ada", later), "asked anew, signed in anew"

@@ -45,7 +45,7 @@ def reviewed(tmp_path_factory: pytest.TempPathFactory) -> Book:
     desk = Approvals(book.settings, book.engine, book.registry, book.portfolio)
     avery, blake = person("avery", "approver"), person("blake", "approver")
     p = desk.request(person("dana", "data_scientist"), "pd_weak", 2, NASTY)
-    desk.raise_finding(avery, p.id, NASTY, owner="dana", due=date(2026, 4, 1))
+    desk.raise_finding(avery, p.id, NASTY, owner="dana", due=date(2199, 4, 1))
     desk.ask(avery, p.id, NASTY)
     desk.answer(person("dana", "data_scientist"), p.id, "Q1", NASTY)
     desk.challenge(avery, p.id, expertise=NASTY, independence="none shared", changed="a cohort more")

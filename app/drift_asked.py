@@ -1,0 +1,86 @@
+"""What the Drift page is asked to show: its controls, read from the URL and written to it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+import streamlit as st
+
+from app import controls, drift_facts, formats, watch_data
+from app.session import Home
+from pipeline import calendar
+from pipeline.errors import NotFound
+from pipeline.monitoring.bins import WHOLE
+from pipeline.monitoring.drift_reads import Watched
+
+SHOWN_NIGHTS = 30
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the URL asks to see. version: None is each night against the version that scored it."""
+
+    model: str
+    version: int | None
+    key: tuple[str, str]
+    nights: tuple[date, ...]
+    night: date
+    feature: str
+
+    @property
+    def part(self) -> str:
+        """The part of the book, in words."""
+        return f"{self.key[0]} {self.key[1]}" if self.key != WHOLE else "whole book"
+
+
+def asked_for(home: Home, stored: Sequence[Watched], as_of: date) -> Asked:
+    """One line of controls, read from the URL and written to it."""
+    model = controls.one_of("model", {w.model: w.model for w in stored}, "model with stored drift")
+    mine = [w for w in stored if w.model == model]
+    baselines = {"": "training set of the version that scored"} | {
+        str(w.version): f"training set of v{w.version}" for w in mine
+    }
+    baseline = controls.one_of("baseline", baselines, "stored baseline")
+    version = int(baseline) if baseline else None
+    every = tuple(
+        sorted({d for w in mine for d in (w.nights if w.version == version else w.own if not version else ())})
+    )
+    until = [d for d in every if d <= as_of]
+    if not until:
+        raise NotFound(
+            f"no drift of {model} against this baseline is stored up to {formats.day(as_of)}",
+            f"run `scoretrace monitor --as-of {as_of}`, or choose another baseline",
+        )
+    start, end = controls.day("from", _first(home, until[-1])), controls.day("to", until[-1])
+    shown = tuple(d for d in until if start <= d <= end)
+    if not shown:
+        raise NotFound(
+            f"no drift of {model} is stored from {formats.day(start)} to {formats.day(end)}",
+            f"nights are stored from {formats.day(every[0])} to {formats.day(every[-1])}",
+        )
+    night = controls.day("night", shown[-1])
+    if night not in shown:
+        raise NotFound(f"no drift of {model} is stored for {formats.day(night)}", "choose a night of the heatmap")
+    segments = {"": "whole book"} | {f"{d}={s}": f"{d} {s}" for d, s in watch_data.segments(home, model, night)}
+    segment = controls.one_of("segment", segments, "segment")
+    order = controls.one_of("order", drift_facts.ORDERS, "order")
+    with st.container(key="filters", horizontal=True, vertical_alignment="bottom", gap="small"):
+        controls.select("Model", "model", {w.model: w.model for w in stored}, model, 150, first=False)
+        controls.select("Compared with", "baseline", baselines, baseline, 260)
+        controls.select("Segment", "segment", segments, segment, 160)
+        controls.night("Nights from", "from", tuple(until), shown[0])
+        controls.night("to", "to", tuple(until), shown[-1])
+        controls.select("Order", "order", drift_facts.ORDERS, order, 165)
+    dimension, _, part = segment.partition("=")
+    return Asked(
+        model, version, (dimension, part) if segment else WHOLE, shown, night, st.query_params.get("feature", "")
+    )
+
+
+def _first(home: Home, last: date) -> date:
+    """Where the heatmap starts unless the URL says: the last month of nights, or the last year of months."""
+    if home.portfolio.calendar == "daily":
+        return last - timedelta(days=SHOWN_NIGHTS - 1)
+    return calendar.add_months(calendar.month_end(last), -11)

@@ -1,0 +1,166 @@
+"""One drifted feature: its bins beside the baseline's, its nights, its segments, and what likely moved it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date
+
+import streamlit as st
+
+from app import charts_drift, controls, drift_facts, formats, markup, session, shell, watch_data
+from app.drift_asked import Asked
+from app.markup import Html
+from app.session import Home
+from pipeline import ledger
+from pipeline.errors import NotFound, ScoretraceError
+from pipeline.monitoring.alert_state import RESOLVED, Alert
+from pipeline.monitoring.alerts import alerts_of
+from pipeline.monitoring.drift import Drift
+from pipeline.monitoring.drift_reads import Filled
+from pipeline.monitoring.segments import SCORE
+from pipeline.monitoring.stability import judged_psi
+
+SHOWN_SEGMENTS = 14
+_STILL = {"displayModeBar": False}
+
+
+def show(home: Home, asked: Asked, d: Drift, rows: Sequence[Drift]) -> None:
+    about = markup.join([formats.day(d.as_of), asked.part, f"against the training set of v{d.version}"])
+    st.html(
+        markup.block(
+            markup.GAP,
+            markup.heading(d.feature, about),
+            markup.GAP,
+            drift_facts.figures(d, home.portfolio.monitoring.minimum_rows),
+        )
+    )
+    filled = watch_data.filled(home, asked.model, d.version, d.feature, d.as_of, asked.key)
+    with st.container(key="pair-feature"):
+        left, right = st.columns([11, 9], gap="medium")
+        with left:
+            if filled is None:
+                st.html(markup.block(markup.heading("Distribution"), markup.quiet("No rows by bin are stored.")))
+            else:
+                _distribution(home, asked, d, filled)
+        with right:
+            _by_night(asked, d.feature, rows, home)
+    with st.container(key="pair-cause"):
+        left, right = st.columns([11, 9], gap="medium")
+        with left:
+            _cause(home, asked, d)
+        with right:
+            found = watch_data.by_segment(home, d.as_of, asked.model, d.version, d.feature)
+            note = f"{len(found)} of {formats.day(d.as_of)}, the most drifted first"
+            st.html(markup.block(markup.heading("By segment", note)))
+            if found:
+                st.html(
+                    markup.block(
+                        drift_facts.segment_table(
+                            found, f"{d.feature} by segment", home.portfolio.monitoring.minimum_rows, SHOWN_SEGMENTS
+                        )
+                    )
+                )
+            else:
+                st.html(markup.block(markup.quiet("No segment of this night is stored.")))
+
+
+def _distribution(home: Home, asked: Asked, d: Drift, filled: Filled) -> None:
+    """The night's bins beside the baseline's, or beside another night's where the URL names one."""
+    others = {"": f"training set of v{d.version}"} | {
+        o.isoformat(): f"night of {formats.day(o)}" for o in asked.nights[::-1] if o != d.as_of
+    }
+    chosen = controls.one_of("with", others, "night to compare with")
+    before, name = filled.baseline, "baseline"
+    extra: Html | None = None
+    if chosen:
+        other = watch_data.filled(home, asked.model, d.version, d.feature, date.fromisoformat(chosen), asked.key)
+        if other is None:
+            raise NotFound(
+                f"no rows by bin of {d.feature} against v{d.version} are stored for {chosen}", "choose another night"
+            )
+        before, name = other.night, formats.day(date.fromisoformat(chosen), year=False)
+        if sum(before) and sum(filled.night):
+            psi = judged_psi(before, filled.night, alpha=home.portfolio.monitoring.alpha)
+            word = "beyond chance" if psi.significant else "chance alone reaches it"
+            extra = markup.quiet(f"PSI between the two nights {psi.value:.3f}, critical {psi.critical:.3f}: {word}.")
+    names = (name, formats.day(d.as_of, year=False))
+    st.html(markup.block(markup.heading("Distribution", "share of rows by bin; above each pair its part of the PSI")))
+    controls.select("Compared with", "with", others, chosen, 260)
+    if extra:
+        st.html(markup.block(extra))
+    st.plotly_chart(
+        charts_drift.distribution(filled.labels, before, filled.night, names),
+        key="distribution",
+        alt=charts_drift.distribution_words(filled.labels, before, filled.night),
+        config=_STILL,
+    )
+    with st.expander("As a table"):
+        terms = charts_drift.bin_terms(before, filled.night)
+        st.html(markup.block(drift_facts.bin_table(filled.labels, before, filled.night, terms, names)))
+
+
+def _by_night(asked: Asked, feature: str, rows: Sequence[Drift], home: Home) -> None:
+    policy = home.portfolio.monitoring
+    nights = drift_facts.frame([d for d in rows if d.feature == feature], policy.minimum_rows)
+    st.html(markup.block(markup.heading("PSI by night", "dotted: the bands")))
+    st.plotly_chart(
+        charts_drift.by_night(nights, "psi", ".3f", (policy.moderate, policy.high)),
+        key="psi",
+        alt=charts_drift.by_night_words(nights, "psi", f"PSI of {feature}", ".3f"),
+        config=_STILL,
+    )
+    st.html(markup.block(markup.heading("Missing by night", "share of rows")))
+    st.plotly_chart(
+        charts_drift.by_night(nights, "missing_rate", ".1%"),
+        key="missing",
+        alt=charts_drift.by_night_words(nights, "missing_rate", f"Missing rate of {feature}", ".1%"),
+        config=_STILL,
+    )
+
+
+def _cause(home: Home, asked: Asked, d: Drift) -> None:
+    """What stands behind it: an alert's causes as they were recorded, or a search on a click."""
+    told = [a for a in alerts_of(home.engine).values() if d.feature in a.members and asked.model in a.id]
+    st.html(markup.block(markup.heading("Likely source", "the likeliest first")))
+    for alert in sorted(told, key=lambda a: (a.state == RESOLVED, -a.as_of.toordinal())):
+        _told(alert)
+    if d.feature == SCORE:
+        st.html(
+            markup.block(
+                markup.quiet("The score moves with its features: see them above and what each did to it below.")
+            )
+        )
+        return
+    publication = ledger.publication_for(home.engine, d.as_of)
+    if publication is None:
+        st.html(markup.block(markup.quiet("The night has no publication, so there is no run to look in.")))
+        return
+    if st.button("Look for causes in this night's run", key=f"causes@{d.feature}{d.as_of}"):
+        spec = home.portfolio.model(asked.model)
+        column = f"features.{spec.subject}_features.{d.feature}"
+        with st.spinner(f"Walking the column lineage of run {publication.run_id}, weighing its loads, gates and tests"):
+            try:
+                found = watch_data.causes(home.identity, publication.run_id, column, home)
+            except ScoretraceError as error:
+                shell.sentence(error, "no causes can be looked for")
+                return
+        if found:
+            st.html(markup.block(drift_facts.cause_list(found)))
+        else:
+            st.html(markup.block(markup.status("ok", "nothing upstream of it stood out in this night's run")))
+    elif not told:
+        st.html(
+            markup.block(
+                markup.quiet(
+                    "No alert was raised on it. A click searches its loads, gates, tests and "
+                    "definitions; it takes some seconds."
+                )
+            )
+        )
+
+
+def _told(alert: Alert) -> None:
+    head = markup.join([markup.quiet(f"alert told {formats.day(alert.as_of)}, {alert.state}")])
+    st.html(markup.block(head, drift_facts.cause_list(alert.causes)))
+    with st.container(key=f"actions-{alert.id}"):
+        st.page_link(shell.ALERTS, label="open the alert ▸", icon="", query_params=session.address(alert=alert.id))

@@ -1,0 +1,31 @@
+"""The portal's server process: ``python -m app.portal_process --server.port 8501``, with any option of Streamlit's.
+
+Streamlit imports what a page needs when the first reader asks for it, and they would wait seconds for scipy and
+MLflow. Here the libraries are in before the server listens; pages come fast from the first one on.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from pathlib import Path
+
+MAIN = Path(__file__).resolve().parent / "main.py"
+# What pages draw on, by the modules that import it. None of them knows Streamlit, whose caches need its server.
+_DRAWN_ON = ("plotly.graph_objects", "pandas", "pipeline.governance.approvals", "pipeline.governance.validation.export",
+             "pipeline.monitoring.drift_reads", "pipeline.monitoring.outcome_reads", "lineage.causes", "lineage.trace",
+             "lineage.evidence")  # fmt: skip
+
+
+def main(options: list[str]) -> None:
+    """Serve until stopped."""
+    for name in _DRAWN_ON:
+        import_module(name)
+    from streamlit.web import cli
+
+    sys.argv = ["streamlit", "run", str(MAIN), *options]
+    cli.main(prog_name="streamlit")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

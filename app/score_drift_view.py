@@ -1,0 +1,50 @@
+"""Why the mean score moved between two nights, by feature."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from app import charts_drift, controls, formats, markup, watch_data
+from app.drift_asked import Asked
+from app.markup import Html
+from app.session import Home
+from pipeline.errors import NotFound
+
+_STILL = {"displayModeBar": False}
+
+
+def show(home: Home, asked: Asked) -> None:
+    stored = watch_data.contribution_nights(home, asked.model)
+    before = tuple(d for d in stored if d < asked.night)
+    head = "Why the mean score moved"
+    if asked.night not in stored or not before:
+        note = "contributions of two nights are needed; `scoretrace monitor --as-of DATE` computes a night's"
+        st.html(markup.block(markup.GAP, markup.heading(head), Html(markup.with_code(note))))
+        return
+    start = controls.day("since", before[-1])
+    if start not in stored or start == asked.night:
+        raise NotFound(
+            f"no contributions of {asked.model} are stored for {formats.day(start)}",
+            "choose another night to start from",
+        )
+    moved = watch_data.moved(home, asked.model, start, asked.night, asked.key)
+    st.html(markup.block(markup.GAP, markup.heading(head, "exact in log-odds, on the sample")))
+    controls.night("Since the night of", "since", tuple(d for d in stored if d != asked.night), start)
+    if moved is None:
+        st.html(markup.block(markup.quiet(f"No contributions are stored for {asked.part}.")))
+        return
+    left, right = st.columns([13, 6], gap="medium")
+    with left:
+        st.plotly_chart(
+            charts_drift.waterfall(moved), key="waterfall", alt=charts_drift.waterfall_words(moved), config=_STILL
+        )
+    with right:
+        st.html(markup.block(_moved_words(moved.rows, charts_drift.waterfall_words(moved))))
+
+
+def _moved_words(rows: tuple[int, int], words: str) -> Html:
+    sample = (
+        f"Contributions of {formats.count(rows[0])} and {formats.count(rows[1])} subjects, the same ones while they "
+        "are scored: they add up to each score's log-odds without a remainder, and stand for the book as a sample does."
+    )
+    return Html(f"<p>{markup.html(words)}</p><p class='quiet'>{sample}</p>")

@@ -1,0 +1,50 @@
+"""What may score: the version that the alias names, if a signed promotion in force covers it byte for byte."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+
+from sqlalchemy import Engine
+
+from pipeline.config import Settings
+from pipeline.errors import ModelRefused
+from pipeline.governance import keys
+from pipeline.governance import promotion_rules as rules
+from pipeline.governance.promotion_log import book_of
+from pipeline.governance.promotion_state import Promotion
+from pipeline.governance.signatures import genuine
+from pipeline.registry import ModelVersion, Registry
+
+
+def require_approved(
+    settings: Settings, engine: Engine, registry: Registry, name: str, as_of: date, *, now: datetime | None = None
+) -> tuple[ModelVersion, Promotion]:
+    """The version that may score a date, and the promotion that lets it.
+
+    Raises ModelRefused, naming what is missing: no alias, no promotion in force, other bytes, a signature that is not
+    genuine, too few, expired, withdrawn, a conditional approval that has ended.
+    """
+    version = registry.production(name)
+    book = book_of(engine)
+    held = book.in_force.get(name)
+    if held is None:
+        raise ModelRefused(
+            f"{version} is set as production in the registry, but no signed promotion approves it",
+            f'`scoretrace promotions request {name} {version.version} --reason "…"`, then have it signed',
+        )
+    p = book.promotions[held.promotion]
+    if (p.version, p.digest) != (version.version, version.digest):
+        raise ModelRefused(
+            f"{version} (digest {version.digest[:12]}) is set as production in the registry, but promotion {p.id}, "
+            f"which is in force, approves version {p.version} (digest {p.digest[:12]})",
+            "`scoretrace promotions finish` puts the approved version back",
+        )
+    public = keys.PublicKeys(settings.keys_dir)
+    whole = tuple(s for s in p.signatures if genuine(p, s, public))
+    sound = Promotion(**{**vars(p), "signatures": whole})
+    if against := rules.against_scoring(sound, as_of, now or datetime.now(UTC)):
+        raise ModelRefused(
+            f"promotion {p.id} of {version} does not let it score {as_of}: {against}",
+            f"`scoretrace promotions show {p.id}`",
+        )
+    return version, p

@@ -1,0 +1,152 @@
+"""Maintenance of the lake: snapshots end as retention says, small files become large ones, files of neither go.
+
+None of it changes a row, a row's permanent name, or what a promised snapshot shows: a replay before and after gives the
+same bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import duckdb
+from sqlalchemy import Engine, select
+
+from pipeline import control, dag, lake, lake_files, ledger, retention
+from pipeline.config import Settings
+from pipeline.dag import Graph, Task, TaskResult
+from pipeline.governance import guard
+from pipeline.governance.access import Actor
+from pipeline.nightly import Work, run_of
+from pipeline.portfolio import Portfolio
+from pipeline.retention import Plan
+from pipeline.sql import literal
+
+RECENT = timedelta(days=7)
+"""Snapshots younger than this stay, promised or not: somebody may be reading them, or looking for what went wrong."""
+GRACE = timedelta(days=1)
+"""How long files that nothing names any more stay, for readers who opened the lake before."""
+_MOSTLY_DELETED = 0.25  # a carried table's file is written anew once this share of its rows has been made again
+_KEEPS_DELETED_ROWS = ("intermediate", "features")
+
+
+@dataclass(frozen=True)
+class Maintained:
+    """What was done: snapshots ended, files before and after, bytes set free."""
+
+    run_id: str
+    expired: int
+    files_before: int
+    files_after: int
+    bytes_before: int
+    bytes_after: int
+
+
+def plan(settings: Settings, engine: Engine, portfolio: Portfolio, *, recent: timedelta = RECENT) -> Plan:
+    """What a maintenance would end now; changes nothing. recent: snapshots younger than this stay."""
+    now = datetime.now(UTC)
+    with lake.stopping(lake.connect(settings)) as con:
+        rows = con.execute(
+            f"SELECT snapshot_id, snapshot_time FROM ducklake_snapshots({literal(lake.ALIAS)})"
+        ).fetchall()
+    snapshots = {int(id_): made_at for id_, made_at in rows}
+    publications = ledger.publications(engine)
+    return retention.plan(
+        portfolio.retention,
+        now.astimezone(ZoneInfo(portfolio.timezone)).date(),
+        publications,
+        snapshots.keys(),
+        {max(snapshots)} | {s for s, made_at in snapshots.items() if made_at > now - recent} | _trained_on(engine),
+        {p.id: _last_snapshot(engine, p) for p in publications},
+    )
+
+
+def maintain(
+    settings: Settings,
+    engine: Engine,
+    portfolio: Portfolio,
+    ending: Plan,
+    *,
+    actor: Actor,
+    grace: timedelta = GRACE,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Maintained:
+    """Do what ``ending`` says, merge files and remove what nothing names any more. Recorded as a run.
+
+    grace: how long unnamed files stay. Raises AccessDenied, LeaseHeld while a night runs.
+    """
+    guard.require(engine, actor, "run.maintain", "lake")
+    today = datetime.now(ZoneInfo(portfolio.timezone)).date()
+    files_before, bytes_before = _extent(settings)
+    with run_of(settings, portfolio, engine, today, "maintain", actor.name, progress) as work:
+        dag.run(_graph(ending, grace), work, work.ledger, snapshot=work.snapshot, progress=progress)
+    files_after, bytes_after = _extent(settings)
+    return Maintained(work.ledger.run_id, len(ending.expire), files_before, files_after, bytes_before, bytes_after)
+
+
+def _graph(ending: Plan, grace: timedelta) -> Graph[Work]:
+    def expire(work: Work) -> TaskResult:
+        if ending.expire:
+            with work.session() as con:
+                con.execute(f"CALL ducklake_expire_snapshots({literal(lake.ALIAS)}, versions => {list(ending.expire)})")
+        return TaskResult(
+            len(ending.expire),
+            {"snapshots": len(ending.expire), "nights": [p.as_of.isoformat() for p in ending.ending]},
+        )
+
+    def merge(work: Work) -> TaskResult:
+        with work.session() as con:
+            for schema, table in _tables(con):
+                if schema in _KEEPS_DELETED_ROWS:
+                    con.execute(
+                        f"CALL ducklake_rewrite_data_files({literal(lake.ALIAS)}, {literal(table)}, "
+                        f"schema => {literal(schema)}, delete_threshold => {_MOSTLY_DELETED})"
+                    )
+                con.execute(
+                    f"CALL ducklake_merge_adjacent_files({literal(lake.ALIAS)}, {literal(table)}, "
+                    f"schema => {literal(schema)})"
+                )
+        return TaskResult()
+
+    def clean(work: Work) -> TaskResult:
+        older = datetime.now(UTC) - grace
+        with work.session() as con:
+            removed = con.execute(
+                f"CALL ducklake_cleanup_old_files({literal(lake.ALIAS)}, older_than => {literal(older)})"
+            ).fetchall()
+        return TaskResult(len(removed), {"files": len(removed)})
+
+    return Graph(
+        "maintain",
+        (
+            Task("expire", expire, retries=1, timeout=1800),
+            Task("merge", merge, ("expire",), retries=1, timeout=4 * 3600),
+            Task("clean", clean, ("merge",), retries=1, timeout=1800),
+        ),
+    )
+
+
+def _tables(con: duckdb.DuckDBPyConnection) -> list[tuple[str, str]]:
+    return con.execute(
+        "SELECT table_schema, table_name FROM information_schema.tables "
+        "WHERE table_catalog = ? AND table_type = 'BASE TABLE' ORDER BY ALL",
+        [lake.ALIAS],
+    ).fetchall()
+
+
+def _trained_on(engine: Engine) -> set[int]:
+    with engine.connect() as connection:
+        return set(connection.execute(select(control.training_runs.c.snapshot_id)).scalars())
+
+
+def _last_snapshot(engine: Engine, publication: ledger.Publication) -> int:
+    attempts = ledger.task_attempts(engine, publication.run_id)
+    return max((a.snapshot_after for a in attempts if a.snapshot_after is not None), default=publication.snapshot_id)
+
+
+def _extent(settings: Settings) -> tuple[int, int]:
+    """Files that the catalog names, and their bytes."""
+    files = lake_files.named_in(settings.lake_catalog)
+    return len(files), sum(f.bytes for f in files)

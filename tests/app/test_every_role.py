@@ -1,0 +1,89 @@
+"""Every page and every role: it loads, or says who may; without a night it says what comes next; a bad link is said."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from app.auditing import record
+from pipeline import ledger
+from pipeline.config import REPOSITORY
+from pipeline.governance import identity, users
+from pipeline.governance.access import PERSONAL_ROLES, RULES
+from tests import watched_home
+from tests.app.conftest import Open, html_of
+from tests.app.test_sign_in import PASSWORD, ROOT, sign_in
+
+# A page, what its reader must be allowed, and a link on it that leads nowhere.
+PAGES = {
+    "tonight": ("scores.read", {"as_of": "2031-01-01"}),
+    "drift": ("drift.read", {"feature": "nothing"}),
+    "outcomes": ("drift.read", {"model": "nothing"}),
+    "alerts": ("drift.read", {"alert": "nothing"}),
+    "scores": ("scores.read", {"account": "999999999"}),
+    "columns": ("run.read", {"column": "no.such.column"}),
+    "runs": ("run.read", {"run": "nothing"}),
+    "models": ("model.read", {"model": "nothing"}),
+    "promotions": ("promotion.read", {"promotion": "nothing"}),
+    "audit": ("audit.read", {"record": "nothing"}),
+}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with nights, drift, outcomes and alerts, and a user for each role, who has the role's name."""
+    home = tmp_path_factory.mktemp("roles") / "home"
+    engine = ledger.open_ledger(watched_home.build(home))
+    hashed = identity.HASHER.hash(PASSWORD)
+    for role in PERSONAL_ROLES:
+        users.add(engine, ROOT, role, [role], hashed, ROOT.authenticated_at, record)
+    engine.dispose()
+    return home
+
+
+def show(app: AppTest, page: str, **query: str) -> str:
+    """A page within the session: what it wrote."""
+    app.switch_page(f"views/{page}.py")
+    app.query_params.clear()
+    for part, value in query.items():
+        app.query_params[part] = value
+    return html_of(app.run())
+
+
+@pytest.mark.parametrize("role", PERSONAL_ROLES)
+def test_each_page_loads_or_says_who_may(portal: Open, home: Path, role: str) -> None:
+    app = sign_in(portal(home), role)
+    for page, (needed, bad) in PAGES.items():
+        said, rule = show(app, page), RULES[needed]
+        if role in rule.roles:
+            assert "<h1>" in said and "not allowed" not in said, page
+            assert "role='alert'" in (lost := show(app, page, **bad)) and "Next:" in lost, (page, bad)
+        else:
+            assert "not allowed" in said and f"{role} ({role}) may not {rule.meaning}" in said, page
+            assert all(other in said for other in rule.roles if other in PERSONAL_ROLES), page
+            assert "<table" not in said and "<h1>" not in said, page
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_signed_out_a_page_is_the_sign_in(portal: Open, home: Path, page: str) -> None:
+    said = html_of(portal(home, page))
+    assert "<h1>Sign in</h1>" in said and "<table" not in said
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_without_a_night_a_page_says_what_comes_next(portal: Open, without_nights: Path, page: str) -> None:
+    said = html_of(portal(without_nights, page))
+    assert "this page broke" not in said
+    assert "Next:" in said or "<table" in said or "<h1>" in said, page
+
+
+def test_a_home_with_nothing_in_it_says_what_makes_one(portal: Open, tmp_path: Path) -> None:
+    shutil.rmtree(tmp_path / "none", ignore_errors=True)
+    assert "scoretrace init" in html_of(portal(tmp_path / "none"))
+
+
+def test_the_list_of_pages_is_whole() -> None:
+    assert {view.stem for view in (REPOSITORY / "app" / "views").glob("*.py")} == set(PAGES)

@@ -1,0 +1,111 @@
+"""Each page in a real browser, light and dark: axe finds nothing serious, and the console stays silent."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, ConsoleMessage, Page
+
+from pipeline.config import Settings
+from tests import governed_home, watched_home
+from tests.e2e import places
+from tests.e2e.conftest import window
+from tests.e2e.places import Place
+from tests.e2e.screenshots import settle
+from tests.e2e.served import served, sign_in
+from tests.governed_home import PASSWORD
+
+AXE = Path(sys.prefix) / "share" / "axe" / "node_modules" / "axe-core" / "axe.min.js"
+RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+# Of Streamlit's own parts, which no setting of ours reaches: axe's rule, the part's selector, and why it is so.
+STREAMLITS_OWN = {
+    ("target-size", "[data-testid='stDateInput'] [role='spinbutton']"): "day and month of a date field are 18 px wide; "
+    "arrow keys move between them, and the calendar beside them opens with a click",
+}
+# Streamlit looks for its server below the page's own address before it asks at the root, and so learns where it is.
+PROBE = re.compile(r"http://127\.0\.0\.1:\d+/[a-z]+/_stcore/(health|host-config)")
+
+
+@dataclass
+class Seen:
+    """What a scheme's walk through the pages found, a line each."""
+
+    axe: list[str] = field(default_factory=list)
+    console: list[str] = field(default_factory=list)
+    pages: int = 0
+
+
+@pytest.fixture(scope="module")
+def homes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[tuple[str, list[Place], str]]]:
+    """Served homes: the address, the pages, and who signs in."""
+    folder = tmp_path_factory.mktemp("every-page")
+    watched_home.build(folder / "watched")
+    home, _ = governed_home.shared(tmp_path_factory)
+    shutil.copytree(home, folder / "governed")
+    deciding = ("promotion", "promotions", "version", "versions", "model", "models", "audit", "record")
+    governed = [p for p in places.of(Settings.at(folder / "governed")) if p.name in deciding]
+    with served(folder / "watched") as one, served(folder / "governed", folder / "other.log") as other:
+        yield [
+            (one, places.of(Settings.at(folder / "watched")), ""),
+            (other, [Place("sign-in", "/"), *governed], "avery"),
+        ]
+
+
+@pytest.fixture(scope="module", params=["light", "dark"])
+def seen(request: pytest.FixtureRequest, browser: Browser, homes: list[tuple[str, list[Place], str]]) -> Seen:
+    found = Seen()
+    for address, pages, user in homes:
+        page = window(browser, request.param)
+        page.on("console", _listener(found))
+        page.on("pageerror", lambda error: found.console.append(str(error)))
+        for place in pages:
+            page.goto(f"{address}{place.path}")
+            settle(page)
+            if user and place.name != "sign-in":
+                sign_in(page, user, PASSWORD)
+                settle(page)
+            found.axe += [f"{place.name}: {line}" for line in _violations(page)]
+            found.pages += 1
+        page.context.close()
+    return found
+
+
+def _listener(found: Seen) -> Callable[[ConsoleMessage], None]:
+    def note(message: ConsoleMessage) -> None:
+        where = message.location.get("url", "")
+        probing = "404" in message.text and PROBE.fullmatch(where)
+        if message.type == "error" and not probing:
+            found.console.append(f"{message.text} ({where})")
+
+    return note
+
+
+def _violations(page: Page) -> list[str]:
+    page.evaluate(AXE.read_text(encoding="utf-8"))
+    result: dict[str, Any] = page.evaluate(
+        "rules => axe.run(document, {runOnly: {type: 'tag', values: rules}, resultTypes: ['violations']})", RULES
+    )
+    return [
+        f"{v['id']} ({v['impact']}): {node['target'][0]} {node['html'][:160]}"
+        for v in result["violations"]
+        if v["impact"] in ("serious", "critical")
+        for node in v["nodes"]
+        if not any(v["id"] == rule and page.locator(node["target"][0]).and_(page.locator(part)).count()
+                   for rule, part in STREAMLITS_OWN)
+    ]  # fmt: skip
+
+
+def test_axe_finds_nothing_serious(seen: Seen) -> None:
+    assert seen.pages >= 25
+    assert not seen.axe, "\n".join(seen.axe)
+
+
+def test_the_console_is_silent(seen: Seen) -> None:
+    assert not seen.console, "\n".join(seen.console)

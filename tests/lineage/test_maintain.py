@@ -1,0 +1,145 @@
+"""Maintenance takes nothing that was promised: a replay before and after gives the same bits, and what ends is told."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from datetime import date, timedelta
+
+import pytest
+from sqlalchemy import select
+
+from lineage.replay import replay_night
+from pipeline import control, lake, lake_files, ledger, maintain
+from pipeline.errors import AccessDenied, LeaseHeld, NotFound
+from pipeline.governance.access import Actor
+from pipeline.lease import writer_lease
+from pipeline.nightly import run_night
+from pipeline.retention import Plan, Retention
+from tests.conftest import FIRST, SECOND, THIRD
+from tests.lineage.conftest import Story
+from tests.signing_off import at_the_home, person
+
+TABLES = (
+    "raw.loan_servicing",
+    "raw.payments_ledger",
+    "raw.loads",
+    "features.account_features",
+    "scores.account_scores",
+    "intermediate.int_account_slots",
+    "features.feat_balance",
+)
+
+
+def plan(story: Story, policy: Retention) -> Plan:
+    portfolio = dataclasses.replace(story.portfolio, retention=policy)
+    return maintain.plan(story.settings, story.engine, portfolio, recent=timedelta(0))
+
+
+def run(story: Story, ending: Plan, actor: Actor | None = None) -> maintain.Maintained:
+    return maintain.maintain(
+        story.settings, story.engine, story.portfolio, ending, actor=actor or at_the_home(), grace=timedelta(0)
+    )
+
+
+def content(story: Story, as_of: date) -> dict[str, object]:
+    """Every value of a night's lake, with the rows' permanent names, whatever order they lie in."""
+    with story.lake_on(as_of) as con:
+        return {
+            table: con.execute(f"SELECT count(*), sum(hash(t.rowid, t)::HUGEINT) FROM {table} t").fetchone()
+            for table in TABLES
+        }
+
+
+def months_ago(day: date) -> int:
+    today = date.today()
+    return (today.year - day.year) * 12 + today.month - day.month
+
+
+def test_a_promised_night_keeps_its_bits_and_one_that_is_not_ends(own_story: Story) -> None:
+    # A third night after a quiet day: it carried over what the second had made.
+    run_night(
+        own_story.settings, own_story.portfolio, own_story.engine, THIRD, actor=at_the_home(),
+        extracts=own_story.settings.extracts_dir,
+    )  # fmt: skip
+    before = {night: content(own_story, night) for night in (FIRST, SECOND, THIRD)}
+
+    everything = plan(own_story, Retention())
+    assert everything.ending == ()
+    assert everything.expire
+    first = run(own_story, everything)
+    assert first.files_after < first.files_before
+    assert {night: content(own_story, night) for night in (FIRST, SECOND, THIRD)} == before
+    assert lake_files.damaged(own_story.settings, own_story.engine) == ()
+
+    # Of the month only the last night stays.
+    short = plan(own_story, Retention(1, months_ago(THIRD) + 1))
+    assert {p.as_of for p in short.ending} == {FIRST, SECOND}
+    run(own_story, short)
+    assert content(own_story, THIRD) == before[THIRD]
+    found = replay_night(own_story.settings, own_story.engine, THIRD, "account", actor=at_the_home())
+    assert found.equal > 1_000
+    assert (found.different, found.missing, found.extra) == (0, 0, 0)
+    with pytest.raises(NotFound, match="has been expired"):
+        replay_night(own_story.settings, own_story.engine, FIRST, "account", actor=at_the_home())
+    with closing(lake.connect(own_story.settings)) as con:
+        stay = con.execute("SELECT count(DISTINCT as_of_date) FROM scores.account_scores").fetchone()
+        assert stay == (3,)
+    # What training was done on is promised as long as the home.
+    with own_story.engine.connect() as connection:
+        trained_on = list(connection.execute(select(control.training_runs.c.snapshot_id)).scalars())
+    for snapshot in trained_on:
+        lake.connect(own_story.settings, snapshot=snapshot).close()
+    # The records of all three stay, and what has ended does not end again.
+    assert {p.as_of for p in ledger.publications(own_story.engine)} == {FIRST, SECOND, THIRD}
+    assert plan(own_story, Retention(1, months_ago(THIRD) + 1)).ending == ()
+
+
+def test_it_is_refused_beside_a_night_and_to_whoever_may_not(own_story: Story) -> None:
+    ending = plan(own_story, Retention())
+    before = content(own_story, FIRST)
+    with (
+        writer_lease(own_story.settings, own_story.engine, "nightly by hand"),
+        pytest.raises(LeaseHeld, match="nightly by hand"),
+    ):
+        run(own_story, ending)
+    with pytest.raises(AccessDenied, match=r"run\.maintain"):
+        run(own_story, ending, person("quinn", "analyst"))
+    assert content(own_story, FIRST) == before
+
+
+def test_the_command_tells_what_would_end_and_asks_for_a_yes(own_story: Story) -> None:
+    home = own_story.settings.home
+    yml = home / "portfolio" / "portfolio.yml"
+    yml.write_text(yml.read_text(encoding="utf-8") + "\nretention: {nights: 1, month_ends: 1}\n", encoding="utf-8")
+    # As if the lake had lain for a month: nothing of it is younger than the days that stay in any case.
+    with closing(sqlite3.connect(home / "lake" / "catalog.sqlite")) as catalog, catalog:
+        catalog.execute("UPDATE ducklake_snapshot SET snapshot_time = '2026-03-15 08:00:00+00'")
+    before = content(own_story, FIRST)
+
+    def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "app.cli", "maintain", *arguments],
+            env=os.environ | {"SCORETRACE_HOME": str(home)}, capture_output=True, text=True,
+        )  # fmt: skip
+
+    dry = command("--dry-run")
+    assert dry.returncode == 0
+    assert str(FIRST) in dry.stdout
+    assert str(SECOND) in dry.stdout
+    refused = command()
+    assert refused.returncode == 1
+    assert "nothing was done" in refused.stderr
+    assert "maintain --yes" in refused.stderr
+    assert content(own_story, FIRST) == before
+    done = command("--yes", "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert (told["nights_days"], set(told["nights_that_end"]), told["done"]) == (1, {str(FIRST), str(SECOND)}, True)
+    with pytest.raises(NotFound):
+        content(own_story, FIRST)
