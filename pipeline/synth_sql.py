@@ -338,7 +338,7 @@ def credit_applications() -> str:
 
 
 _DEMOGRAPHICS = """
-    SELECT {literal(kind)} AS SUBJ_TYP_CD, subject AS SUBJ_NBR, load_date AS REC_DT,
+    SELECT {kind} AS SUBJ_TYP_CD, subject AS SUBJ_NBR, load_date AS REC_DT,
         CASE WHEN age < 25 THEN '18-24' WHEN age < 35 THEN '25-34' WHEN age < 45 THEN '35-44' WHEN age < 55 THEN '45-54'
              WHEN age < 65 THEN '55-64' ELSE '65+' END AS AGE_BAND_CD,
         CASE WHEN unif_sex(k, 0) < lgt(0.06 * norm_income(k, 0)) THEN 'M' ELSE 'F' END AS SEX_CD,
@@ -352,7 +352,7 @@ _DEMOGRAPHICS = """
 def demographics_of_applicants() -> str:
     """Protected attributes of an applicant, recorded with the application; age goes weakly with income."""
     source = f"SELECT k, {APPLICATION_NUMBERS} + k AS subject, applied_on AS load_date FROM applications"
-    return _DEMOGRAPHICS.format(kind="APPL", source=source)
+    return _DEMOGRAPHICS.format(kind=literal("APPL"), source=source)
 
 
 def demographics_of_accounts(history_from: date) -> str:
@@ -366,7 +366,7 @@ def demographics_of_accounts(history_from: date) -> str:
         WHERE {month.statement_date} >= {literal(history_from)} OR {_STAYS}
         UNION ALL
         SELECT k, acct, greatest(opened_on, {literal(history_from)}) FROM accounts WHERE first_m > {month.number}"""
-    return _DEMOGRAPHICS.format(kind="ACCT", source=source)
+    return _DEMOGRAPHICS.format(kind=literal("ACCT"), source=source)
 
 
 def restated(statements_of: str, restated_day: date, load_day: date) -> str:
