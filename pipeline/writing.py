@@ -27,9 +27,9 @@ def writer(settings: Settings, engine: Engine, purpose: str) -> Iterator[duckdb.
     lake is not as it was written. A fault of the machine within is raised in the same words. Whatever a killed or
     failed run has committed is put on record by the next one that ends well.
     """
+    require_room(settings)  # even taking the lease writes a little
     with in_plain_words(settings), writer_lease(settings, engine, purpose):
         clock.require(engine)
-        require_room(settings)
         lake_files.record_new(settings, engine)
         lake_files.require_whole(settings, engine)
         with lake.stopping(lake.connect(settings, read_only=False)) as con:

@@ -234,7 +234,7 @@ def test_too_little_memory_is_said(own_home: Settings, cascade: Cascade, content
         assert "memory" in done.stderr and "next:" in done.stderr, done.stderr[-3000:]
     else:  # a library that is refused a thread ends the whole process: nobody is left to say so but the doctor
         assert done.returncode == -signal.SIGABRT
-        assert set(doctor(own_home)) == {"runs", "writer"}
+        assert "writer" in doctor(own_home)  # and the run, if it had begun
     still_as_it_was(own_home, cascade, content_of)
 
 
