@@ -16,7 +16,7 @@ from sqlalchemy import insert
 
 from app.auditing import record
 from pipeline import control, lake, portfolio
-from pipeline.governance import identity, users
+from pipeline.governance import audit, coverage, identity, users
 from pipeline.governance.access import Actor
 from pipeline.governance.approvals import Approvals
 from pipeline.registry import Registry
@@ -143,14 +143,16 @@ def _publish(book: Book) -> None:
     run = {**small_book._run(run_id), "kind": "nightly", "status": "succeeded", "ended_at": now, "started_at": now}
     with book.engine.begin() as db:
         db.execute(insert(control.runs).values(**run))
-        db.execute(
+        key = db.execute(
             insert(control.publications).values(
                 as_of=NIGHT, run_id=run_id, snapshot_id=snapshot, published_at=now, accounts=result.rows,
                 applications=0, content_sha256="c" * 64, features=8, sla_due=now, sla_met=True,
                 models=[{"name": MODEL, "version": 1, "digest": result.model.digest, "subject": "account",
                          "rows": result.rows}],
             )
-        )  # fmt: skip
+        ).inserted_primary_key  # fmt: skip
+        covered = coverage.of(db, control.publications, key or ())
+        audit.append(db, actor="pipeline", action="night.published", subject=f"night:{NIGHT}", detail=covered)
 
 
 if __name__ == "__main__":

@@ -183,7 +183,7 @@ def test_who_requested_it_may_not_sign_whatever_their_role(portal: Open, own: tu
     users.set_roles(book.engine, root, "dana", ["approver", "data_scientist"], datetime.now(UTC), record)
     page = html_of(as_(portal, "dana", home, "promotions", promotion=id_))
     assert "You may not sign: dana requested this promotion; another person must sign" in page
-    assert "effective challenge is somebody else&#x27;s" in page
+    assert "effective challenge, conditions and the closing of what blocks are for others" in page
 
 
 def test_two_sign_with_their_passwords_and_it_takes_effect(portal: Open, own: tuple[Path, str]) -> None:
