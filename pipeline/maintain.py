@@ -77,7 +77,7 @@ def maintain(
 
     grace: how long unnamed files stay. Raises AccessDenied, LeaseHeld while a night runs.
     """
-    guard.require(engine, actor, "run.maintain", "lake")
+    guard.require(engine, actor, "run.maintain", "lake:files")
     today = datetime.now(ZoneInfo(portfolio.timezone)).date()
     files_before, bytes_before = _extent(settings)
     with run_of(settings, portfolio, engine, today, "maintain", actor.name, progress) as work:

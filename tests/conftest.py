@@ -49,8 +49,21 @@ class Cascade:
 
     def copy(self, folder: Path) -> Settings:
         """The same home elsewhere, to be changed at will."""
-        shutil.copytree(self.settings.home, folder)
-        return Settings.at(folder)
+        return Settings.at(copy_home(self.settings.home, folder))
+
+
+def copy_home(home: Path, to: Path) -> Path:
+    """A copy of a home that others may be reading: SQLite's side files come and go with its readers."""
+
+    def copy(source: str, target: str) -> str:
+        try:
+            return str(shutil.copy2(source, target))
+        except FileNotFoundError:
+            if not source.endswith(("-shm", "-wal")):
+                raise
+            return target
+
+    return Path(shutil.copytree(home, to, copy_function=copy))
 
 
 def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], str]) -> tuple[Path, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from pipeline.governance import access, audit, checkpoints
 from tests import governed_home
 from tests.app.conftest import Open, html_of
 from tests.app.test_portal_pages import links_of, rows_of
+from tests.conftest import copy_home
 from tests.governed_home import MODEL, PASSWORD
 from tests.signing_off import person
 
@@ -32,7 +32,7 @@ def governed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 @pytest.fixture
 def own(governed: tuple[Path, str], tmp_path: Path) -> tuple[Path, str]:
     """The same home to be changed."""
-    shutil.copytree(governed[0], tmp_path / "own")
+    copy_home(governed[0], tmp_path / "own")
     return tmp_path / "own", governed[1]
 
 

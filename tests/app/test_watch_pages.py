@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
@@ -20,6 +19,7 @@ from tests import watched_home
 from tests.app.conftest import Open, html_of
 from tests.app.test_portal_pages import links_of, rows_of
 from tests.app.test_sign_in import PASSWORD, ROOT, sign_in
+from tests.conftest import copy_home
 from tests.published_home import LAST, settings_for
 from tests.watched_home import DRIFT_ALERT, DRIFTED, MODEL, OLD_ALERT, VOLUME_ALERT
 
@@ -35,13 +35,13 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def own_watched(watched: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(watched, tmp_path / "own"))
+    return copy_home(watched, tmp_path / "own")
 
 
 @pytest.fixture(scope="session")
 def guarded_watch(watched: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same home with a user for each role, who has the role's name."""
-    home = Path(shutil.copytree(watched, tmp_path_factory.mktemp("guarded") / "home"))
+    home = copy_home(watched, tmp_path_factory.mktemp("guarded") / "home")
     engine = ledger.open_ledger(settings_for(home))
     hashed = identity.HASHER.hash(PASSWORD)
     for role in PERSONAL_ROLES:
