@@ -142,7 +142,7 @@ def _evidently(folder: Path) -> tuple[float, float]:
     environment = folder / "evidently"
     subprocess.run([sys.executable, "-m", "venv", str(environment)], check=True)
     python = environment / "bin" / "python"
-    subprocess.run([str(python), "-m", "pip", "install", "--quiet", "evidently", "pyarrow"], check=True)
+    subprocess.run([str(python), "-m", "pip", "install", "--quiet", "evidently", "pandas<3", "pyarrow"], check=True)
     files = [str(folder / f"{name}.parquet") for name in ("before", "tonight")]
     done = subprocess.run([str(python), "-c", EVIDENTLY, *files], stdout=subprocess.PIPE, text=True, check=True)
     seconds, peak = map(float, done.stdout.split()[-2:])
