@@ -87,8 +87,7 @@ class Search:
 
     @cached_property
     def _snapshot(self) -> int | None:
-        attempts = ledger.task_attempts(self.engine, self.run_id)
-        return max((a.snapshot_after for a in attempts if a.snapshot_after is not None), default=None)
+        return ledger.last_snapshot(self.engine, self.run_id)
 
     @cached_property
     def _as_of(self) -> date:

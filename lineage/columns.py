@@ -76,8 +76,7 @@ def run_lineage(
         )
     notes: list[str] = []
     if catalog is None:
-        attempts = (a.snapshot_after for a in ledger.task_attempts(engine, run_id) if a.snapshot_after is not None)
-        snapshot = run.snapshot_after or max(attempts, default=None)
+        snapshot = run.snapshot_after or ledger.last_snapshot(engine, run_id)
         with closing(lake_at(settings, snapshot, notes)) as con:
             catalog = catalog_of(con)
     schema: dict[str, dict[str, str]] = {name: dict(columns) for name, columns in catalog.items()}

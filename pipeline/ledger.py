@@ -311,6 +311,11 @@ def task_attempts(engine: Engine, run_id: str) -> tuple[TaskAttempt, ...]:
     return tuple(TaskAttempt(**_fields(row)) for row in _rows(engine, query))
 
 
+def last_snapshot(engine: Engine, run_id: str) -> int | None:
+    """The lake's snapshot after the last attempt of a run that told one; None when none did."""
+    return max((a.snapshot_after for a in task_attempts(engine, run_id) if a.snapshot_after is not None), default=None)
+
+
 def gate_verdicts(engine: Engine, run_id: str) -> tuple[GateVerdict, ...]:
     """The gate verdicts of a run, worst first, then in the order they were given."""
     worst = {"fail": 0, "warn": 1, "pass": 2}

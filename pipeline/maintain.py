@@ -59,7 +59,7 @@ def plan(settings: Settings, engine: Engine, portfolio: Portfolio, *, recent: ti
         publications,
         snapshots.keys(),
         {max(snapshots)} | {s for s, made_at in snapshots.items() if made_at > now - recent} | _trained_on(engine),
-        {p.id: _last_snapshot(engine, p) for p in publications},
+        {p.id: ledger.last_snapshot(engine, p.run_id) or p.snapshot_id for p in publications},
     )
 
 
@@ -139,11 +139,6 @@ def _tables(con: duckdb.DuckDBPyConnection) -> list[tuple[str, str]]:
 def _trained_on(engine: Engine) -> set[int]:
     with engine.connect() as connection:
         return set(connection.execute(select(control.training_runs.c.snapshot_id)).scalars())
-
-
-def _last_snapshot(engine: Engine, publication: ledger.Publication) -> int:
-    attempts = ledger.task_attempts(engine, publication.run_id)
-    return max((a.snapshot_after for a in attempts if a.snapshot_after is not None), default=publication.snapshot_id)
 
 
 def _extent(settings: Settings) -> tuple[int, int]:

@@ -17,6 +17,11 @@
     date '{{ value | string }}'
 {%- endmacro %}
 
+{#- Dates as a SQL list. -#}
+{% macro date_literals(values) -%}
+    {%- for value in values -%}{{ date_literal(value) }}{{ ', ' if not loop.last }}{%- endfor -%}
+{%- endmacro %}
+
 {#- The as-of date as a SQL literal. -#}
 {% macro as_of() -%}
     {{ date_literal(as_of_value()) }}

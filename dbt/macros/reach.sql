@@ -11,7 +11,7 @@
     select account_id from lake.raw.{{ table }}
     where load_date > {{ date_literal(reach.after) }} and load_date <= {{ date_literal(reach.until) }}
         {%- if reach.loads %}
-        or load_date in ({% for day in reach.days %}{{ date_literal(day) }}{{ ', ' if not loop.last }}{% endfor %})
+        or load_date in ({{ date_literals(reach.days) }})
         and load_id in ({{ quoted(reach.loads) }})
         {%- endif %}
     {{- '\n    union all' if not loop.last }}

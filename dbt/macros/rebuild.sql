@@ -18,12 +18,10 @@
 {%- endmacro %}
 
 {% macro of_batch(sql, months) -%}
-    {%- set literals = [] -%}
-    {%- for month in months -%}{%- do literals.append(date_literal(month)) -%}{%- endfor -%}
     {{ return(sql
         | replace(batch_place('first month'), date_literal(months | first))
         | replace(batch_place('last month'), date_literal(months | last))
-        | replace(batch_place('months'), literals | join(', '))) }}
+        | replace(batch_place('months'), date_literals(months))) }}
 {%- endmacro %}
 
 {#- `and` clause that keeps a date column within the months to rebuild. The outer range prunes whole files by their
@@ -33,19 +31,21 @@
     {%- set months = rebuild_months() -%}
     {%- if month_batches() %}
     /* rebuild */
-    and {{ date_column }} >= {{ batch_place('first month') }}
-    and {{ date_column }} <= last_day({{ batch_place('last month') }})
-    and {{ month_column }} in ({{ batch_place('months') }})
+    {{ and_within(date_column, month_column, batch_place('first month'), batch_place('last month'), batch_place('months')) }}
     /* end rebuild */
     {%- elif months is not none %}
     /* rebuild */
         {%- if months | length == 0 %}
     and false
         {%- else %}
-    and {{ date_column }} >= {{ date_literal(months | first) }}
-    and {{ date_column }} <= last_day({{ date_literal(months | last) }})
-    and {{ month_column }} in ({% for month in months %}{{ date_literal(month) }}{{ ', ' if not loop.last }}{% endfor %})
+    {{ and_within(date_column, month_column, date_literal(months | first), date_literal(months | last), date_literals(months)) }}
         {%- endif %}
     /* end rebuild */
     {%- endif -%}
+{%- endmacro %}
+
+{% macro and_within(date_column, month_column, first, last, months) -%}
+    and {{ date_column }} >= {{ first }}
+    and {{ date_column }} <= last_day({{ last }})
+    and {{ month_column }} in ({{ months }})
 {%- endmacro %}

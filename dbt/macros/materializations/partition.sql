@@ -20,9 +20,7 @@
         {%- elif months | length == 0 -%}
             {%- set predicate = 'false' -%}
         {%- else -%}
-            {%- set literals = [] -%}
-            {%- for month in months -%}{%- do literals.append(date_literal(month)) -%}{%- endfor -%}
-            {%- set predicate = column ~ ' in (' ~ literals | join(', ') ~ ')' -%}
+            {%- set predicate = column ~ ' in (' ~ date_literals(months) ~ ')' -%}
         {%- endif -%}
     {%- endif -%}
     {{ return(replace_rows(predicate, column, config.get('keep_state', false))) }}
