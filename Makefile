@@ -33,9 +33,9 @@ lint: $(SETUP)  ## style, types, direction of imports
 test: $(SETUP) tools lint  ## everything, in a home of its own
 	$(BIN)/pytest -n $(TEST_PROCESSES) --dist worksteal
 
-bench: $(SETUP)  ## seconds, rows, memory and bytes per stage, beside the floor (ACCOUNTS=410000 NIGHTS=3 STAGES=… HOME_AT=…)
+bench: $(SETUP)  ## seconds, rows, memory and bytes per stage, beside the floor (ACCOUNTS=410000 NIGHTS=3 STAGES=… COHORTS=2 HOME_AT=…)
 	$(BIN)/python -m tests.benchmarks.night --accounts $(or $(ACCOUNTS),41000) --nights $(or $(NIGHTS),3) \
-		$(if $(STAGES),--stages $(STAGES)) $(if $(HOME_AT),--home $(HOME_AT)) $(if $(OUT),--json $(OUT))
+		$(if $(STAGES),--stages $(STAGES)) $(if $(COHORTS),--cohorts $(COHORTS)) $(if $(HOME_AT),--home $(HOME_AT)) $(if $(OUT),--json $(OUT))
 
 bench-explain: $(SETUP)  ## how long a trace and a replay take (ACCOUNTS=100000)
 	$(BIN)/python -m tests.benchmarks.explain --accounts $(or $(ACCOUNTS),20000)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from app import formats, markup
 from app.markup import Cell, Column, Html
-from pipeline.governance import chain
+from pipeline.errors import RecordDamaged
+from pipeline.governance import chain, coverage
 from pipeline.governance.chain import GENESIS, Record
 from pipeline.governance.verification import Verified
 
@@ -26,7 +28,7 @@ def record_table(records: Sequence[Record], zone: ZoneInfo) -> Html:
             r.actor,
             r.action,
             markup.hint(_clipped(r.subject, 44), r.subject),
-            markup.hint(_clipped(r.detail, _SHORT), _clipped(r.detail, 1000)) if r.detail else formats.MISSING,
+            _told(r),
             markup.digest(r.sha256),
         ]
         for r in records
@@ -49,8 +51,8 @@ def record(r: Record, before: Record | None, after: Record | None, zone: ZoneInf
 
 
 def detail(r: Record) -> str:
-    """The detail as it is read: JSON, one key a line."""
-    return json.dumps(r.facts, indent=2, ensure_ascii=False)
+    """The detail as it is read: JSON, one key a line, what it says before the hashes of the rows that it covers."""
+    return json.dumps(_covers_last(r), indent=2, ensure_ascii=False)
 
 
 def verified(found: Verified, zone: ZoneInfo) -> Html:
@@ -85,6 +87,23 @@ def verified(found: Verified, zone: ZoneInfo) -> Html:
         f"<div class='alarm okay' role='status'><p>{markup.status('ok', 'the chain is sound')}</p>"
         f"<p>{head}</p><p>{told}</p><p>{markup.with_code(beside)}</p></div>"
     )
+
+
+def _covers_last(r: Record) -> dict[str, Any]:
+    return dict(sorted(r.facts.items(), key=lambda fact: fact[0] == coverage.COVERS))
+
+
+def _told(r: Record) -> Cell:
+    """A line of the detail, all of it on hover. A detail that cannot be read is shown as it stands."""
+    try:
+        facts = _covers_last(r)
+    except RecordDamaged:
+        return markup.hint(_clipped(r.detail, _SHORT), _clipped(r.detail, 1000))
+    if not facts:
+        return formats.MISSING
+    said = {name: value for name, value in facts.items() if name != coverage.COVERS}
+    short = json.dumps(said or facts, ensure_ascii=False)
+    return markup.hint(_clipped(short, _SHORT), _clipped(json.dumps(facts, ensure_ascii=False), 1000))
 
 
 def _own(r: Record) -> Html:

@@ -11,7 +11,9 @@ import argparse
 import json
 import os
 import platform
+import re
 import resource
+import shutil
 import subprocess
 import sys
 import time
@@ -33,6 +35,9 @@ def main() -> None:
     parser.add_argument("--accounts", type=int, default=41_000)
     parser.add_argument("--months", type=int, default=26)
     parser.add_argument("--nights", type=int, default=2)
+    parser.add_argument(
+        "--cohorts", type=int, help="train on so many cohorts (shipped: 6 and 8); the nights are the same"
+    )
     parser.add_argument("--stages", default=",".join(STAGES), help="some of: " + ", ".join(STAGES))
     parser.add_argument("--home", type=Path, help="keep the home here instead of in a temporary folder")
     parser.add_argument("--json", type=Path, help="write the table here too")
@@ -57,6 +62,7 @@ def _bench(arguments: argparse.Namespace, home: Path) -> None:
         command = [
             sys.executable, "-m", "tests.benchmarks.night", "--accounts", str(arguments.accounts),
             "--months", str(arguments.months), "--nights", str(arguments.nights), "--stage", stage,
+            *(("--cohorts", str(arguments.cohorts)) if arguments.cohorts else ()),
         ]  # fmt: skip
         environment = {**os.environ, "SCORETRACE_HOME": str(home)}
         done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
@@ -115,7 +121,7 @@ def _stage(arguments: argparse.Namespace) -> None:
     elif arguments.stage == "init":
         from pipeline.portfolio import resolve
 
-        home.init(settings, resolve("cascade"))
+        home.init(settings, _fewer_cohorts(resolve("cascade"), arguments.cohorts, settings.home))
         lines.append(_line("init", started, None))
     elif arguments.stage == "history":
         from pipeline.land import land
@@ -153,6 +159,16 @@ def _stage(arguments: argparse.Namespace) -> None:
     else:
         lines += _night(settings, date.fromisoformat(arguments.stage.partition(":")[2]))
     print(json.dumps(lines))
+
+
+def _fewer_cohorts(portfolio: Path, cohorts: int | None, beside: Path) -> Path:
+    """The portfolio itself, or a copy of it whose models train on so many cohorts."""
+    if cohorts is None:
+        return portfolio
+    copied = Path(shutil.copytree(portfolio, beside.with_name(f"{beside.name}-portfolio"), dirs_exist_ok=True))
+    yml = copied / "portfolio.yml"
+    yml.write_text(re.sub(r"cohorts: \d+", f"cohorts: {cohorts}", yml.read_text(encoding="utf-8")), encoding="utf-8")
+    return copied
 
 
 def _scored(settings: Settings) -> int:
