@@ -72,6 +72,7 @@ def replay(
     as_json: JsonFlag = False,
 ) -> None:
     """Compute a published score, or with --all the whole night, again and compare bit by bit. Exit 1 unless equal."""
+    from lineage.personal_data import masked_replay
     from lineage.recording import published
     from lineage.replay import replay as replay_subject
     from lineage.replay import replay_night
@@ -84,7 +85,9 @@ def replay(
     settings = Settings.load()
     portfolio, engine = open_home(settings)
     if subject is not None:
-        one = replay_subject(settings, engine, portfolio, subject, as_of.date(), actor=actor(), kind=kind, run_id=run)
+        one = masked_replay(
+            replay_subject(settings, engine, portfolio, subject, as_of.date(), actor=actor(), kind=kind, run_id=run)
+        )
         if as_json:
             print_json(one.as_dict())
         else:
@@ -147,13 +150,17 @@ def why(
     kind: Kind = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Why a score moved between two nights: model, definition, data and time, then by feature; the parts add up."""
+    """Why a score moved between two nights: model, definition, data and time, then by feature; the parts add up.
+    Personal data is masked."""
     from lineage.changes import why as explain_change
+    from lineage.personal_data import masked_change
     from pipeline.home import open_home
 
     settings = Settings.load()
     portfolio, engine = open_home(settings)
-    found = explain_change(settings, engine, portfolio, subject, start.date(), end.date(), actor=actor(), kind=kind)
+    found = masked_change(
+        explain_change(settings, engine, portfolio, subject, start.date(), end.date(), actor=actor(), kind=kind)
+    )
     if as_json:
         print_json(found.as_dict())
     else:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from app import formats, markup
 from app.markup import Cell, Column, Html
 from lineage.changes import BASE, Why
-from lineage.personal_data import MASK, shown
+from lineage.personal_data import MASK
 from lineage.trace import Proof, Source, TracedFeature
 from pipeline.contracts import CONTRACTS, ID, LANDING_COLUMNS, MONEY
 from pipeline.contracts import Column as ContractColumn
@@ -192,7 +192,7 @@ def _tables(rows: Mapping[str, Sequence[Any]]) -> str:
     return ", ".join(f"{len(found)} of raw.{table}" for table, found in rows.items())
 
 
-def moved_table(why: Why, most: int, personal: frozenset[str]) -> Html:
+def moved_table(why: Why, most: int) -> Html:
     """The same change by feature, the rest as one line, so that it adds up again."""
     columns = [
         Column("feature"),
@@ -205,8 +205,8 @@ def moved_table(why: Why, most: int, personal: frozenset[str]) -> Html:
     rows: list[list[Cell]] = [
         [
             "base rate" if name == BASE else name,
-            formats.MISSING if name == BASE else value(shown(name, why.before.features.get(name), personal)),
-            formats.MISSING if name == BASE else value(shown(name, why.after.features.get(name), personal)),
+            formats.MISSING if name == BASE else value(why.before.features.get(name)),
+            formats.MISSING if name == BASE else value(why.after.features.get(name)),
             formats.signed(sum(parts.values()), 4),
             ", ".join(f"{part} {formats.signed(change, 4)}" for part, change in parts.items()),
         ]

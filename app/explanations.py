@@ -26,8 +26,8 @@ from lineage.columns import ColumnGraph, run_lineage, undated
 from lineage.documentation import TableDoc, documentation
 from lineage.explained import Explained
 from lineage.graph import Difference
-from lineage.personal_data import personal_names
-from lineage.recording import published
+from lineage.personal_data import masked_change, personal_features, personal_names
+from lineage.recording import published, recording
 from lineage.rescore import recorded_booster
 from lineage.subjects import lake_of
 from lineage.trace import Trace
@@ -57,8 +57,13 @@ def personal(home: Home, subject: str, score: Score, found: Trace) -> tuple[str,
     return _personal(_key(home, score), subject, str(score.id), found)
 
 
+def personal_of(home: Home, subject: str, score: Score) -> frozenset[str]:
+    """Features of the score's night that are personal data. Raises NotFound when the night's record is gone."""
+    return _personal_of(home.identity, score.run_id, subject, home, score.as_of)
+
+
 def moved(home: Home, subject: str, subject_id: str, start: date, end: date, actor: Actor) -> Why:
-    """Why a score moved between two published nights. Raises AccessDenied, NotFound."""
+    """Why a score moved between two published nights, personal values masked. Raises AccessDenied, NotFound."""
     guard.require(home.engine, actor, "trace.read", f"{subject}:{subject_id}")
     runs = tuple(published(home.engine, day).run_id for day in (start, end))
     return _moved(home.identity, runs, subject, subject_id, home, start, end, actor)
@@ -131,13 +136,18 @@ def _personal(key: str, subject: str, subject_id: str, _found: Trace) -> tuple[s
     return personal_names(_found)
 
 
+@st.cache_data(show_spinner=False, max_entries=64)
+def _personal_of(identity: str, run_id: str, subject: str, _home: Home, _as_of: date) -> frozenset[str]:
+    return personal_features(recording(_home.settings, _home.engine, _as_of, subject, run_id=run_id))
+
+
 @st.cache_data(show_spinner=False, max_entries=32)
 def _moved(
     identity: str, runs: tuple[str, ...], subject: str, subject_id: str, _home: Home, start: date, end: date,
     _actor: Actor,
 ) -> Why:  # fmt: skip
-    return changes.why(
-        _home.settings, _home.engine, _home.portfolio, subject_id, start, end, actor=_actor, kind=subject
+    return masked_change(
+        changes.why(_home.settings, _home.engine, _home.portfolio, subject_id, start, end, actor=_actor, kind=subject)
     )
 
 

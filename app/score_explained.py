@@ -25,7 +25,7 @@ from app.data import Score
 from app.markup import Html
 from app.session import Reader
 from lineage.explained import Explained
-from lineage.personal_data import TOGETHER, masked, masked_row, personal_features, record_read
+from lineage.personal_data import TOGETHER, masked, record_read
 from lineage.trace import Source, Trace, TracedFeature
 from pipeline.errors import AccessDenied, NotFound, ScoretraceError
 from pipeline.governance import access, guard
@@ -284,19 +284,17 @@ def _moved(reader: Reader, subject: str, scores: Sequence[Score], actor: Actor) 
     place = st.empty()
     with place.status("Computing the score step by step: time, rows, definition, model …"):
         found = explanations.moved(reader.home, subject, str(score.id), chosen, score.as_of, actor)
-    personal = personal_features(found.first) | personal_features(found.second)
     notes = "".join(f"<p>{markup.status('watch', n)}</p>" for n in found.notes)
     place.html(markup.block(explain_facts.parts_table(found), markup.GAP, Html(notes)))
     if not found.by_feature:
         st.html(markup.block(markup.quiet("No feature's contribution is another: the score did not move.")))
         return
-    st.html(markup.block(explain_facts.moved_table(found, charts_explain.STRONGEST, personal)))
+    st.html(markup.block(explain_facts.moved_table(found, charts_explain.STRONGEST)))
     changed = [(part.name, table, rows) for part in found.parts for table, rows in part.rows.items()]
     if changed:
         with st.expander("The rows that came, went or were restated"):
             for name, table, rows in changed:
-                told = [masked_row(table, row, frozenset(row)) for row in rows]
-                head = markup.heading(f"{name}: raw.{table}", formats.plural(len(told), "row"))
+                head = markup.heading(f"{name}: raw.{table}", formats.plural(len(rows), "row"))
                 caption = f"Rows of raw.{table} that make the part {name}"
                 currency = reader.home.portfolio.currency
-                st.html(markup.block(head, explain_facts.row_table(table, told, currency, caption)))
+                st.html(markup.block(head, explain_facts.row_table(table, rows, currency, caption)))

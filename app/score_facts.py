@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from datetime import date
 from zoneinfo import ZoneInfo
@@ -12,6 +13,7 @@ from app import formats, markup, style
 from app.data import Reason, Score
 from app.markup import Cell, Column, Html
 from app.night_facts import promoted_by
+from lineage.personal_data import MASK, TOGETHER
 from pipeline.governance.promotion_log import LetScore
 
 
@@ -110,9 +112,15 @@ def origin(score: Score, promotion: LetScore | None, zone: ZoneInfo) -> Html:
     return Html(f"<p>{markup.join(parts)}</p>")
 
 
-def reason_table(stored: Sequence[Reason]) -> Html:
-    """The strongest contributions as the night stored them, each with its sign in words and colour."""
-    longest = max((abs(r.contribution) for r in stored), default=0.0) or 1.0
+def reason_table(stored: Sequence[Reason], personal: frozenset[str]) -> Html:
+    """The strongest contributions as the night stored them, each with its sign in words and colour.
+
+    personal: features whose values are masked; what they contribute is one line, for one alone narrows its value.
+    """
+    told = [(r.feature, formats.decimal(r.value), r.contribution) for r in stored if r.feature not in personal]
+    if apart := [r.contribution for r in stored if r.feature in personal]:
+        told.append((TOGETHER, MASK, math.fsum(apart)))
+    longest = max((abs(contribution) for *_, contribution in told), default=0.0) or 1.0
     columns = [
         Column("feature"),
         Column("value", "number"),
@@ -122,13 +130,13 @@ def reason_table(stored: Sequence[Reason]) -> Html:
     ]
     rows: list[list[Cell]] = [
         [
-            r.feature,
-            formats.decimal(r.value),
-            formats.signed(r.contribution),
-            markup.bar(abs(r.contribution) / longest, style.RAISES if r.contribution > 0 else style.LOWERS),
-            "raises risk" if r.contribution > 0 else "lowers risk",
+            name,
+            value,
+            formats.signed(contribution),
+            markup.bar(abs(contribution) / longest, style.RAISES if contribution > 0 else style.LOWERS),
+            "raises risk" if contribution > 0 else "lowers risk",
         ]
-        for r in stored
+        for name, value, contribution in told
     ]
     return markup.table(columns, rows, "Strongest contributions to this score", fit=True)
 

@@ -98,9 +98,13 @@ def run_lineage(
 
 
 def cached_column_lineage(settings: Settings, sql: str, schema: Schema) -> ColumnLineage:
-    """``column_lineage``, read from the archive when this definition over these columns was read before."""
+    """``column_lineage``, read from the archive when this definition over these columns was read before.
+
+    It depends on the columns of the tables that the text names, and not on their types: whoever asks finds what the
+    night has read, whether their schema is the lake's or the contracts'.
+    """
     text = undated(sql)
-    named = {name: schema[name] for name in sorted(schema) if name.rpartition(".")[2] in text}
+    named = {name: dict.fromkeys(sorted(schema[name]), "") for name in sorted(schema) if _names(text, name)}
     kept = Kept.of(settings)
     known = kept.recall(_READING, text, named)
     if known is not None:
@@ -113,6 +117,13 @@ def cached_column_lineage(settings: Settings, sql: str, schema: Schema) -> Colum
 def undated(sql: str) -> str:
     """A statement without its date literals: every night's SQL differs from the last in these."""
     return _DATE_LITERAL.sub("date ''", sql)
+
+
+def _names(text: str, table: str) -> bool:
+    layer, _, name = table.rpartition(".")
+    return bool(
+        re.search(rf'\b{re.escape(layer)}"?\."?{re.escape(name)}\b' if layer else rf"\b{re.escape(name)}\b", text)
+    )
 
 
 # -- one model

@@ -12,8 +12,11 @@ from typing import Any
 
 from sqlalchemy import Engine
 
+from lineage.changes import State, Why
 from lineage.columns import cached_column_lineage
 from lineage.recording import Recording, meta_of
+from lineage.replay import SubjectReplay
+from lineage.rescore import Difference
 from lineage.trace import Trace
 from pipeline.contracts import CONTRACTS, LANDING_COLUMNS
 from pipeline.governance import audit, guard
@@ -56,11 +59,52 @@ def masked(found: Trace) -> Trace:
         )
         for feature in found.features
     )
-    differences = tuple(
-        replace(d, stored=shown(d.name, d.stored, names), replayed=shown(d.name, d.replayed, names))
-        for d in found.proof.differences
+    proof = replace(found.proof, differences=_masked(found.proof.differences, names))
+    return replace(found, features=features, proof=proof)
+
+
+def masked_replay(found: SubjectReplay) -> SubjectReplay:
+    """A replay whose differences show no personal value."""
+    if not found.differences:
+        return found
+    return replace(found, differences=_masked(found.differences, personal_features(found.recorded)))
+
+
+def masked_change(found: Why) -> Why:
+    """Why a score moved, with every personal value masked and what those features did told as one feature's.
+
+    Where a single one of them moved, the sum is its own: what is left after the others cannot be hidden.
+    """
+    names = personal_features(found.first) | personal_features(found.second)
+    sides = (found.before, found.after)
+    hidden = frozenset(n for n in names if any(side.features.get(n) is not None for side in sides))
+
+    def by_feature(changes: Mapping[str, float]) -> Mapping[str, float]:
+        told = {name: change for name, change in changes.items() if name not in hidden}
+        apart = [change for name, change in changes.items() if name in hidden]
+        return told | ({TOGETHER: math.fsum(apart)} if any(apart) else {})
+
+    def side(state: State) -> State:
+        values = {name: shown(name, value, hidden) for name, value in state.features.items()}
+        return replace(state, features=values | {TOGETHER: MASK}, contributions=by_feature(state.contributions))
+
+    parts = tuple(
+        replace(
+            part,
+            by_feature=by_feature(part.by_feature),
+            rows={t: tuple(masked_row(t, row, frozenset(row)) for row in rows) for t, rows in part.rows.items()},
+        )
+        for part in found.parts
     )
-    return replace(found, features=features, proof=replace(found.proof, differences=differences))
+    before, after = map(side, sides) if hidden else sides
+    return replace(found, before=before, after=after, parts=parts)
+
+
+def _masked(differences: tuple[Difference, ...], names: frozenset[str]) -> tuple[Difference, ...]:
+    return tuple(
+        replace(d, stored=shown(d.name, d.stored, names), replayed=shown(d.name, d.replayed, names))
+        for d in differences
+    )
 
 
 def record_read(engine: Engine, actor: Actor, found: Trace, names: tuple[str, ...]) -> None:

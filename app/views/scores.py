@@ -8,12 +8,12 @@ from urllib.parse import urlencode
 
 import streamlit as st
 
-from app import charts, data, formats, markup, score_explained, score_facts, session, shell
+from app import charts, data, explanations, formats, markup, score_explained, score_facts, session, shell
 from app.data import Filter, Score
 from app.markup import Html
 from app.session import Reader
 from pipeline import ledger
-from pipeline.errors import NotFound
+from pipeline.errors import NotFound, ScoretraceError
 from pipeline.governance import access
 from pipeline.ledger import ScoredModel
 
@@ -295,7 +295,12 @@ def _subject(reader: Reader, subject: str, subject_id: str) -> None:
     score_explained.show(reader, subject, scores)
     if stored := data.reasons(reader, subject, score):
         head = markup.heading("Reasons", f"{len(stored)} strongest contributions, in log-odds")
-        st.html(markup.block(head, score_facts.reason_table(stored)))
+        try:
+            personal = explanations.personal_of(reader.home, subject, score)
+        except ScoretraceError as error:  # what may be shown of them is not known
+            shell.sentence(error, "the reasons cannot be told")
+        else:
+            st.html(markup.block(head, score_facts.reason_table(stored, personal)))
     if len(scores) > 1:  # one night is a point, and the table tells it
         _history(reader, scores)
     _history_table(reader, subject, scores)

@@ -71,7 +71,13 @@ def ensure(
 
 def read(con: duckdb.DuckDBPyConnection, registry: Registry, version: ModelVersion) -> Baseline | None:
     """The version's frozen baseline, or None."""
-    where = f"model_name = {literal(version.name)} AND model_version = {int(version.version)}"
+    found = kept(con, version, (*native.features(native.parse(registry.text(version))), SCORE))
+    return None if found is None else Baseline(version.name, version.version, found, importance_of(registry, version))
+
+
+def kept(con: duckdb.DuckDBPyConnection, version: ModelVersion, features: Sequence[str]) -> BinCounts | None:
+    """The frozen bins of a version and its counts in them, in the order of ``features``, or None."""
+    where = _of(version)
     rows = con.execute(
         f"SELECT feature, any_value(kind), list(upper ORDER BY bin) FILTER (upper IS NOT NULL AND isfinite(upper)) "
         f"FROM {_table('bins')} WHERE {where} GROUP BY feature"
@@ -79,12 +85,12 @@ def read(con: duckdb.DuckDBPyConnection, registry: Registry, version: ModelVersi
     if not rows:
         return None
     bins = tuple(FeatureBins(feature, kind, tuple(points or ())) for feature, kind, points in rows)
-    order = {name: i for i, name in enumerate((*native.features(native.parse(registry.text(version))), SCORE))}
+    order = {name: i for i, name in enumerate(features)}
     bins = tuple(sorted(bins, key=lambda b: order.get(b.feature, len(order))))
     counted = con.execute(
         f"SELECT dimension, segment, feature, bin, rows FROM {_table('baselines')} WHERE {where} ORDER BY ALL"
     ).to_arrow_table()
-    return Baseline(version.name, version.version, restored(bins, counted), importance_of(registry, version))
+    return restored(bins, counted)
 
 
 def freeze(
@@ -139,8 +145,7 @@ def write(con: duckdb.DuckDBPyConnection, version: ModelVersion, counts: BinCoun
              ("kind", pa.string()), ("bin", pa.int16()), ("label", pa.string()), ("upper", pa.float64())]
         ),
     )  # fmt: skip
-    where = f"model_name = {literal(version.name)} AND model_version = {int(version.version)}"
-    replace(con, [("bins", listed, "feature, bin"), ("baselines", stored(counts, key), "ALL")], where)
+    replace(con, [("bins", listed, "feature, bin"), ("baselines", stored(counts, key), "ALL")], _of(version))
 
 
 def replace(con: duckdb.DuckDBPyConnection, tables: Sequence[tuple[str, pa.Table, str]], where: str) -> None:
@@ -181,6 +186,10 @@ def importance_of(registry: Registry, version: ModelVersion) -> dict[str, int]:
     names = native.features(booster)
     order = sorted(range(len(names)), key=lambda i: (-gain[i], i))
     return {SCORE: 1} | {names[i]: rank if gain[i] > 0 else 0 for rank, i in enumerate(order, start=1)}
+
+
+def _of(version: ModelVersion) -> str:
+    return f"model_name = {literal(version.name)} AND model_version = {int(version.version)}"
 
 
 def _upper(bins: FeatureBins, i: int) -> float | None:

@@ -11,6 +11,7 @@ from urllib.parse import parse_qs
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from app import formats
 from app.acting import SignedIn
 from app.auditing import record
 from lineage.explained import explained
@@ -110,6 +111,23 @@ def test_personal_data_is_masked_until_somebody_who_may_asks_and_that_is_on_reco
     assert all(everything[name] != MASK for name in hidden)
     (read,) = audit.records(engine, action="personal_data.read")
     assert read.subject == f"application:{subject}" and set(hidden) <= set(json.loads(read.detail)["names"])
+
+
+def test_a_stored_reason_that_is_personal_data_is_masked_for_who_may_not_take_a_score_apart_too(
+    portal: Open, story: Story, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with story.lake_on(SECOND) as con:
+        subject, value, others = con.execute(
+            "SELECT application_id, max(value) FILTER (feature = 'stated_income_yearly'), "
+            "count(*) FILTER (feature NOT LIKE '%income%') FROM scores.application_reasons WHERE as_of_date = ? "
+            "GROUP BY ALL HAVING count(*) FILTER (feature = 'stated_income_yearly') = 1 ORDER BY 1 LIMIT 1",
+            [SECOND],
+        ).fetchone()
+    app = portal(story.settings.home, "scores", application=str(subject))
+    reasons = {row[0]: row[1] for row in rows_of(app, "Strongest contributions to this score")}
+    assert reasons["masked features, together"] == MASK and "stated_income_yearly" not in reasons
+    assert len(reasons) > others >= 0
+    assert formats.decimal(value) not in html_of(app)
 
 
 def as_role(monkeypatch: pytest.MonkeyPatch, story: Story, role: str, page: str, **query: str) -> AppTest:
