@@ -11,6 +11,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
+from zoneinfo import ZoneInfo
 
 import typer
 
@@ -28,7 +29,7 @@ from app.console import DAY, Day, JsonFlag, actor, out, plain, print_json, print
 from app.hooks import after_command
 from app.sign_in import As, PasswordFile, signed_in
 from pipeline.config import Settings, prepare_process
-from pipeline.errors import ConfigError, ScoretraceError
+from pipeline.errors import ConfigError, NotFound, ScoretraceError
 from pipeline.faults import explained
 
 cli = typer.Typer(
@@ -272,6 +273,30 @@ def status(as_json: JsonFlag = False) -> None:
         if key == "models":
             shown = "; ".join(f"{m['name']} v{m['version']} {m['digest'][:12]}, {m['rows']:,} rows" for m in value)
         out.print(f"{key.replace('_', ' '):19} {'–' if shown is None else plain(str(shown))}")
+
+
+@cli.command()
+def log(
+    run: Annotated[str | None, typer.Argument(help="Id of a run; the newest when none is given.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """What a run said while it went, line by line, and how it ended."""
+    from pipeline import ledger, run_log
+    from pipeline.governance.access import require
+    from pipeline.home import open_home
+
+    settings = Settings.load()
+    portfolio, engine = open_home(settings)
+    require(actor(), "run.read")
+    newest = ledger.runs(engine, limit=1)
+    if run is None and not newest:
+        raise NotFound("no run is on record", "run `scoretrace nightly --as-of YYYY-MM-DD`")
+    lines = run_log.read(settings, ledger.run(engine, run or newest[0].run_id).run_id)
+    if as_json:
+        print_json([{"at": at.isoformat(), "said": said} for at, said in lines])
+        return
+    for at, said in lines:
+        out.print(f"[dim]{at.astimezone(ZoneInfo(portfolio.timezone)):%Y-%m-%d %H:%M:%S %Z}[/dim] {plain(said)}")
 
 
 @cli.command()

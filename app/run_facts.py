@@ -123,6 +123,12 @@ def model_table(results: Sequence[DbtResult]) -> Html:
     return markup.table(columns, rows, "Models built", fit=True)
 
 
+def log_table(lines: Sequence[tuple[datetime, str]], zone: ZoneInfo) -> Html:
+    """What a run said, oldest first."""
+    rows: list[list[Cell]] = [[markup.at(at, zone, with_day=False, seconds=True), said.strip()] for at, said in lines]
+    return markup.table([Column("at"), Column("said", "wrap fill")], rows, "What the run said, oldest first")
+
+
 @dataclass(frozen=True)
 class Told:
     """One event of a run: when, START or COMPLETE or FAIL, of which job, and how many data sets it read and wrote."""

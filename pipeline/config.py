@@ -97,6 +97,11 @@ class Settings:
         return self.home / "archive"
 
     @property
+    def run_logs_dir(self) -> Path:
+        """What each run said while it went, a file a run."""
+        return self.home / "run_logs"
+
+    @property
     def keys_dir(self) -> Path:
         """The signing key, readable by its owner alone, and every public key there ever was."""
         return self.home / "keys"

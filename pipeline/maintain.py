@@ -81,7 +81,7 @@ def maintain(
     today = datetime.now(ZoneInfo(portfolio.timezone)).date()
     files_before, bytes_before = _extent(settings)
     with run_of(settings, portfolio, engine, today, "maintain", actor.name, progress) as work:
-        dag.run(_graph(ending, grace), work, work.ledger, snapshot=work.snapshot, progress=progress)
+        dag.run(_graph(ending, grace), work, work.ledger, snapshot=work.snapshot, progress=work.progress)
     files_after, bytes_after = _extent(settings)
     return Maintained(work.ledger.run_id, len(ending.expire), files_before, files_after, bytes_before, bytes_after)
 

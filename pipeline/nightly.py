@@ -17,7 +17,7 @@ from typing import Any
 import duckdb
 from sqlalchemy import Engine
 
-from pipeline import archive, dag, gates, lake, ledger
+from pipeline import archive, dag, gates, lake, ledger, run_log
 from pipeline.config import Settings
 from pipeline.dag import Graph, Listener, Task, TaskResult
 from pipeline.errors import NotFound, beside
@@ -105,18 +105,21 @@ def run_night(
     try:
         with run_of(settings, portfolio, engine, as_of, "nightly", actor.name, progress, warehouse) as work:
             run_id, work.extracts, work.explain = work.ledger.run_id, extracts, explain
-            results = dag.run(NIGHT, work, work.ledger, snapshot=work.snapshot, progress=progress, listeners=listeners)
+            results = dag.run(
+                NIGHT, work, work.ledger, snapshot=work.snapshot, progress=work.progress, listeners=listeners
+            )
     except Exception as error:
         if run_id:
+            say = run_log.kept(settings, run_id, progress)
             with beside(error):
                 looking = explain(run_id) if explain else None
                 for line in monitor.failed(engine, portfolio, run_id, as_of, actor.name, looking):
-                    progress(f"▲ {line}")
+                    say(f"▲ {line}")
             with beside(error):
                 metrics.after_run(settings, engine, run_id)
         raise
     metrics.after_run(settings, engine, run_id)
-    checkpoints.after_night(settings, engine, actor=actor.name, progress=progress)
+    checkpoints.after_night(settings, engine, actor=actor.name, progress=run_log.kept(settings, run_id, progress))
     published = results["publish"].detail
     return NightReport(
         work.ledger.run_id, as_of, published["accounts"], published["applications"], published["content_sha256"],
@@ -143,7 +146,7 @@ def run_monitor(
     guard.require(engine, actor, "run.night", f"night:{as_of}")
     with run_of(settings, portfolio, engine, as_of, "monitor", actor.name, progress) as work:
         work.baseline_version, work.explain = baseline_version or {}, explain
-        results = dag.run(MONITOR, work, work.ledger, snapshot=work.snapshot, progress=progress)
+        results = dag.run(MONITOR, work, work.ledger, snapshot=work.snapshot, progress=work.progress)
     return results["monitor"].detail
 
 
@@ -175,12 +178,13 @@ def run_of(
             warehouse=warehouse or Warehouse(settings, portfolio),
             registry=Registry(settings),
             con=con,
-            progress=progress,
+            progress=run_log.kept(settings, ledger.run_id, progress),
         )
         try:
             yield work
         except BaseException as error:
             told = explained(error, settings.home) or error
+            run_log.kept(settings, ledger.run_id, lambda _: None)(f"✕ {str(told) or type(told).__name__}")
             with beside(told):
                 ledger.finish(FAILED, error=str(told) or type(told).__name__)
             if told is error:

@@ -38,7 +38,7 @@ def run_retrain(
     guard.require(engine, actor, "run.retrain", f"model:{spec.name}")
     with run_of(settings, portfolio, engine, as_of, "retrain", actor.name, progress, warehouse) as work:
         work.spec = spec
-        dag.run(RETRAIN, work, work.ledger, snapshot=work.snapshot, progress=progress, listeners=listeners)
+        dag.run(RETRAIN, work, work.ledger, snapshot=work.snapshot, progress=work.progress, listeners=listeners)
         assert work.outcome is not None
         return work.outcome
 

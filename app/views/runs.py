@@ -14,7 +14,7 @@ from app.markup import Html
 from app.run_facts import Told
 from app.session import Home
 from lineage.event_transport import EventStore
-from pipeline import archive, ledger
+from pipeline import archive, ledger, run_log
 from pipeline.errors import NotFound
 from pipeline.governance import access
 from pipeline.ledger import DbtResult, Run
@@ -97,6 +97,7 @@ def _run(home: Home, run: Run) -> None:
     _gates(home, run)
     _tests([r for r in results if r.resource_type == "test"])
     _models(home, [r for r in results if r.resource_type == "model"])
+    _log(home, run)
     _events(home, run)
     if run.environment:
         head = markup.heading("Environment", "as it was when the run began")
@@ -164,6 +165,20 @@ def _models(home: Home, models: list[DbtResult]) -> None:
                 st.code(archive.read_text(home.settings, sha256), language="sql")
             except NotFound as error:
                 shell.sentence(error, "the SQL cannot be read")
+
+
+def _log(home: Home, run: Run) -> None:
+    """What the run said while it went; open where the run failed, for there it is what is looked for."""
+    try:
+        lines = run_log.read(home.settings, run.run_id)
+    except NotFound:  # a run from before logs were kept
+        return
+    with st.expander(f"Log, {formats.plural(len(lines), 'line')}", expanded=run.failed):
+        st.html(markup.block(run_facts.log_table(lines, home.zone)))
+        st.download_button(
+            "Download as text", lambda: run_log.path(home.settings, run.run_id).read_bytes(), f"{run.run_id}.log",
+            "text/plain", on_click="ignore",
+        )  # fmt: skip
 
 
 def _events(home: Home, run: Run) -> None:

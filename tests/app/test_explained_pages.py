@@ -228,6 +228,8 @@ def test_a_run_has_its_tasks_gates_tests_models_and_environment(portal: Open, st
     assert len(rows_of(app, "Data tests that passed")) > 200
     assert rows_of(app, "Environment of the run")
     other = story.runs_of(FIRST)[-1]
+    said = [row[1] for row in rows_of(app, "What the run said, oldest first")]
+    assert said[0].startswith("[1/") and any("features ✓" in line for line in said)
     beside = portal(story.settings.home, "runs", run=run_id, **{"with": other})
     assert rows_of(beside, "Two runs side by side")[0][1:3] == ["12 Mar 2026", "13 Mar 2026"]
     assert "SQL of dbt models beyond its dates: <span class='status ok'>" in html_of(beside)
