@@ -15,8 +15,8 @@ from sqlalchemy import Connection, Engine, RowMapping, insert, inspect, select
 
 from pipeline.control import user_events
 from pipeline.errors import IdentityRefused, NotFound
-from pipeline.governance import audit, coverage
-from pipeline.governance.access import PERSONAL_ROLES, Actor, require
+from pipeline.governance import audit, coverage, guard
+from pipeline.governance.access import PERSONAL_ROLES, Actor
 
 FAILURES_THAT_LOCK = 5
 LOCKED_FOR = timedelta(minutes=15)
@@ -215,7 +215,7 @@ def add(
     engine: Engine, by: Actor, name: str, roles: Sequence[str], password_hash: str, now: datetime, record: Record
 ) -> None:
     """Add a user. Raises AccessDenied, or IdentityRefused for a name taken or unusable, no role or an odd one."""
-    require(by, "user.manage")
+    guard.require(engine, by, "user.manage", f"user:{name}")
     if not usable(name):
         raise IdentityRefused(
             f"{name!r} cannot be a user's name",
@@ -234,7 +234,7 @@ def add(
 
 def set_roles(engine: Engine, by: Actor, name: str, roles: Sequence[str], now: datetime, record: Record) -> None:
     """Give a user these roles and no others. Raises AccessDenied, NotFound, or IdentityRefused for the last admin's."""
-    require(by, "user.manage")
+    guard.require(engine, by, "user.manage", f"user:{name}")
     _check_roles(roles)
     before = find(engine, name)
     if "admin" not in roles:
@@ -247,7 +247,7 @@ def set_roles(engine: Engine, by: Actor, name: str, roles: Sequence[str], now: d
 
 def set_disabled(engine: Engine, by: Actor, name: str, disabled: bool, now: datetime, record: Record) -> None:
     """Shut a user out, or let them in again, which also ends a lock. Raises as ``set_roles`` does."""
-    require(by, "user.manage")
+    guard.require(engine, by, "user.manage", f"user:{name}")
     find(engine, name)
     if disabled:
         _keep_an_administrator(engine, name)
@@ -259,7 +259,7 @@ def set_disabled(engine: Engine, by: Actor, name: str, disabled: bool, now: date
 def set_password(engine: Engine, by: Actor, name: str, password_hash: str, now: datetime, record: Record) -> None:
     """Set one's own password, or as an administrator anybody's. Raises AccessDenied or NotFound."""
     if by.name != name or by.method != "password":
-        require(by, "user.manage")
+        guard.require(engine, by, "user.manage", f"user:{name}")
     find(engine, name)
     with engine.begin() as connection:
         events = [(PASSWORD_SET, {"password_hash": password_hash})]

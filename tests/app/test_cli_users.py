@@ -18,7 +18,7 @@ from app.cli import cli
 from app.sign_in import read_password, signed_in
 from pipeline import control, ledger
 from pipeline.errors import AccessDenied, ConfigError, IdentityRefused, NotFound, ScoretraceError
-from pipeline.governance import users
+from pipeline.governance import audit, users
 from tests import published_home
 from tests.published_home import settings_for
 
@@ -89,6 +89,28 @@ def test_from_then_on_it_takes_an_administrator(user: Run, root: tuple[str, ...]
     assert "user.manage" in failure(user("passwd", "anna", "--generate", *as_ben), AccessDenied)
     assert user("passwd", "ben", "--generate", *as_ben).exit_code == 0, "one's own"
     failure(user("passwd", "ben", "--generate", *as_ben), IdentityRefused)
+
+
+def test_who_tries_to_manage_users_and_may_not_is_on_record(
+    user: Run, root: tuple[str, ...], home: Path, tmp_path: Path
+) -> None:
+    made = user("add", "ben", "--role", "viewer", "--generate", *root)
+    ben = tmp_path / "ben"
+    ben.touch(0o600)
+    ben.write_text(CODE.findall(made.stdout)[0], encoding="utf-8")
+    for words in (
+        ("add", "eve", "--role", "admin", "--generate"),
+        ("list",),
+        ("disable", "anna"),
+        ("enable", "anna"),
+        ("roles", "ben", "--role", "admin"),
+        ("passwd", "anna", "--generate"),
+    ):
+        failure(user(*words, "--as", "ben", "--password-file", str(ben)), AccessDenied)
+    refused = audit.records(control.open_store(settings_for(home)), action="access.refused")
+    assert [(r.actor, r.subject) for r in refused] == [
+        ("ben", f"user:{whom}") for whom in ("eve", "all", "anna", "anna", "ben", "anna")
+    ]
 
 
 def test_the_list_tells_standing_and_no_hash(user: Run, root: tuple[str, ...]) -> None:
