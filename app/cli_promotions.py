@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -129,7 +129,10 @@ def review(
     elif expertise:
         found = desk.challenge(actor, id_, expertise=expertise, independence=independence, changed=changed)
     else:
-        found = desk.condition(actor, id_, ends=ends.date() if ends else None, max_subjects=max_subjects)
+        # A limit that is not named stays: who adds the one does not lift the other.
+        held = desk.promotion(id_).conditions
+        last = ends.date() if ends else held.ends and date.fromisoformat(held.ends)
+        found = desk.condition(actor, id_, ends=last or None, max_subjects=max_subjects or held.max_subjects)
     _print(desk, found)
 
 

@@ -331,3 +331,9 @@ def test_nothing_reads_like_an_approval_before_it_is_one(run: Run, signed: Signe
 def test_what_is_no_date_is_told_how_one_is_written(run: Run) -> None:
     found = run("promotions", "review", "pd_default/2", "--ends", "31.12.2026")
     assert found.exit_code == 2 and "next: write it as" in found.output and "2026-03-14" in found.output
+
+
+def test_a_limit_that_is_added_lifts_no_other(run: Run, signed: Signed) -> None:
+    for limit in (("--ends", "2999-12-31"), ("--max-subjects", "5000"), ("--ends", "2999-06-30")):
+        found = run("promotions", "review", "pd_default/2", *limit, *signed("ana"))
+    assert "conditional: ends 2999-06-30, at most 5,000 subjects" in found.stdout
