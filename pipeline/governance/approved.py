@@ -24,9 +24,17 @@ def require_approved(
     Raises ModelRefused, naming what is missing: no alias, no promotion in force, other bytes, a signature that is not
     genuine, too few, expired, withdrawn, a conditional approval that has ended.
     """
-    version, now = registry.production(name), now or datetime.now(UTC)
-    book = book_of(engine)
+    book, now = book_of(engine), now or datetime.now(UTC)
     held = book.in_force.get(name)
+    if held is not None and not registry.has_production(name):
+        p = book.promotions[held.promotion]
+        raise ModelRefused(
+            f"no version of {name} is set as production in the registry, and promotion {p.id}, which is in force, "
+            f"approves version {p.version} (digest {p.digest[:12]})",
+            "`scoretrace promotions finish` sets it again, or says that the version is gone; then restore the registry "
+            "from a backup, or have another version promoted",
+        )
+    version = registry.production(name)
     if held is None:
         asked = [p for p in book.of_model(name) if p.version == version.version]
         newest = f" ({asked[-1].id}: {rules.against_scoring(asked[-1], as_of, now)})" if asked else ""

@@ -533,3 +533,25 @@ def test_who_trained_is_who_the_log_says_whatever_the_run_s_row_says(book: Book)
     assert p.trainer == "tess"
     with pytest.raises(PromotionRefused, match="tess trained"):
         sign(book, p, "tess")
+
+
+def test_a_version_made_by_hand_in_the_registry_has_no_training_run_whatever_its_tags_say(book: Book) -> None:
+    known = book.registry.production("pd_default")
+    client = book.registry._client
+    source = client.get_model_version("pd_default", "1")
+    client.create_model_version("pd_default", source=source.source, run_id=source.run_id, tags=dict(known.tags))
+    dana = person("dana", "data_scientist")
+    with pytest.raises(ModelRefused, match="no training run on record registered pd_default version 2"):
+        desk(book).request(dana, "pd_default", 2, "a copy")
+    client.set_model_version_tag("pd_default", "1", "scoretrace.training_set", "0" * 64)
+    with pytest.raises(ModelRefused, match="with these bytes and this training set"):
+        desk(book).request(dana, "pd_default", 1, "another training set")
+
+
+def test_scoring_names_the_promotion_whose_version_is_gone_from_the_registry(book: Book) -> None:
+    held = desk(book).book().in_force["pd_default"].promotion
+    book.registry._client.delete_model_version("pd_default", "1")
+    with pytest.raises(
+        ModelRefused, match=f"no version of pd_default .* {held}, which is in force, approves"
+    ):
+        approved(book)
