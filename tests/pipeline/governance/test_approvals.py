@@ -551,7 +551,5 @@ def test_a_version_made_by_hand_in_the_registry_has_no_training_run_whatever_its
 def test_scoring_names_the_promotion_whose_version_is_gone_from_the_registry(book: Book) -> None:
     held = desk(book).book().in_force["pd_default"].promotion
     book.registry._client.delete_model_version("pd_default", "1")
-    with pytest.raises(
-        ModelRefused, match=f"no version of pd_default .* {held}, which is in force, approves"
-    ):
+    with pytest.raises(ModelRefused, match=f"no version of pd_default .* {held}, which is in force, approves"):
         approved(book)
