@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,7 +15,7 @@ from pipeline.errors import ConfigError
 if TYPE_CHECKING:
     from pipeline.governance.access import Actor
     from pipeline.governance.approvals import Approvals
-    from pipeline.governance.promotion_state import Promotion
+    from pipeline.governance.promotion_state import Promotion, Signature
 
 promotions = typer.Typer(no_args_is_help=True, help="Let a model version score: request, review, sign.")
 
@@ -129,7 +129,10 @@ def review(
     elif expertise:
         found = desk.challenge(actor, id_, expertise=expertise, independence=independence, changed=changed)
     else:
-        found = desk.condition(actor, id_, ends=ends.date() if ends else None, max_subjects=max_subjects)
+        # A limit that is not named stays: who adds the one does not lift the other.
+        held = desk.promotion(id_).conditions
+        last = ends.date() if ends else held.ends and date.fromisoformat(held.ends)
+        found = desk.condition(actor, id_, ends=last or None, max_subjects=max_subjects or held.max_subjects)
     _print(desk, found)
 
 
@@ -231,7 +234,7 @@ def _desk(name: str | None, password_file: Any) -> tuple[Approvals, Actor]:
 def _summary(desk: Approvals, p: Promotion) -> dict[str, Any]:
     from pipeline.governance import promotion_rules as rules
 
-    now, disabled = desk.now(), desk.disabled()
+    now, disabled, genuine = desk.now(), desk.disabled(), _genuine(desk, p)
     return {
         "id": p.id,
         "model": p.model,
@@ -246,7 +249,9 @@ def _summary(desk: Approvals, p: Promotion) -> dict[str, Any]:
         "external_reference": p.external_reference,
         "external_by": p.external_by,
         "comparison_sha256": p.manifest.get("comparison_sha256") or None,
-        "signatures": [{k: v for k, v in vars(s).items() if k != "envelope"} for s in p.signatures],
+        "signatures": [
+            {k: v for k, v in vars(s).items() if k != "envelope"} | {"genuine": s in genuine} for s in p.signatures
+        ],
         "missing": [] if p.closed else list(rules.missing(p, now, disabled)),
         "findings": [vars(f) for f in p.findings],
         "questions": [vars(q) for q in p.questions],
@@ -270,8 +275,10 @@ def _print(desk: Approvals, p: Promotion) -> None:
     limits += [f"at most {p.conditions.max_subjects:,} subjects"] if p.conditions.max_subjects is not None else []
     if limits:
         out.print(plain(f"▲ conditional: {', '.join(limits)}"))
+    genuine = _genuine(desk, p)
     for s in p.signatures:
-        out.print(plain(f"✓ {s.signer}, {s.at:%Y-%m-%d %H:%M} UTC: “{s.meaning}” {s.reason}"))
+        mark, fault = ("✓", "") if s in genuine else ("✕", " (not genuine: the record or its envelope was changed)")
+        out.print(plain(f"{mark} {s.signer}, {s.at:%Y-%m-%d %H:%M} UTC: “{s.meaning}” {s.reason}{fault}"))
     for f in p.findings:
         standing = f"closed by {f.closed_by}: {f.closing_note}" if not f.open else f"open, {f.owner}, due {f.due}"
         out.print(
@@ -283,6 +290,15 @@ def _print(desk: Approvals, p: Promotion) -> None:
             out.print(plain(f"  {q.answered_by}: {q.answer}"))
     for line in facts["missing"]:
         out.print(plain(f"◌ {line}"))
+
+
+def _genuine(desk: Approvals, p: Promotion) -> tuple[Signature, ...]:
+    """The signatures whose envelopes are whole, as scoring asks it."""
+    from pipeline.governance import keys
+    from pipeline.governance.signatures import genuine
+
+    public = keys.PublicKeys(desk.settings.keys_dir)
+    return tuple(s for s in p.signatures if genuine(p, s, public))
 
 
 def _compared(desk: Approvals, p: Promotion) -> tuple[str, ...]:

@@ -17,9 +17,9 @@ from app.sign_in import As, PasswordFile, ask, signed_in, write_password
 from pipeline import control
 from pipeline.config import Settings
 from pipeline.errors import IdentityRefused
-from pipeline.governance import identity
+from pipeline.governance import guard, identity
 from pipeline.governance import users as book
-from pipeline.governance.access import PERSONAL_ROLES, Actor, require
+from pipeline.governance.access import PERSONAL_ROLES, Actor
 
 users = typer.Typer(no_args_is_help=True, help="Who may sign in, and what they may do.")
 
@@ -40,7 +40,7 @@ def add(
     """Add a user. The first administrator is made by the owner of the home; then it takes an administrator."""
     settings, engine = _home()
     by = _manager(settings, engine, sign_in_as, password_file)
-    require(by, "user.manage")
+    guard.require(engine, by, "user.manage", f"user:{name}")
     if name in book.all_users(engine):  # before a password is asked for
         raise IdentityRefused(f"there is a user {name!r} already", f"`scoretrace user roles {name} --role …`")
     password = _new_password(name, generate or to is not None)
@@ -60,7 +60,7 @@ def add(
 def list_users(sign_in_as: As = None, password_file: PasswordFile = None, as_json: JsonFlag = False) -> None:
     """Who there is, with which roles, and who is locked or disabled."""
     settings, engine = _home()
-    require(_manager(settings, engine, sign_in_as, password_file), "user.manage")
+    guard.require(engine, _manager(settings, engine, sign_in_as, password_file), "user.manage", "user:all")
     now = _now()
     found = sorted(book.all_users(engine).values(), key=lambda u: u.name)
     if as_json:
@@ -115,7 +115,7 @@ def passwd(name: Name, generate: Generate = False, sign_in_as: As = None, passwo
     settings, engine = _home()
     by = _manager(settings, engine, sign_in_as, password_file)
     if by.name != name:
-        require(by, "user.manage")
+        guard.require(engine, by, "user.manage", f"user:{name}")
     book.find(engine, name)
     password = _new_password(name, generate)
     hashed = identity.hash_password(name, password)

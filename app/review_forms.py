@@ -112,11 +112,16 @@ def _challenge(home: Home, at: Approvals, p: Promotion) -> None:
 
 
 def _condition(home: Home, at: Approvals, p: Promotion, today: date) -> None:
+    """Filled in with what is set already: what is sent takes its place as a whole."""
+    ends = date.fromisoformat(p.conditions.ends) if p.conditions.ends else None
     form(
         home, f"condition {p.id}", "Set",
         lambda: (
-            st.date_input("Scores up to and including", value=None, min_value=today),
-            st.number_input("At most so many subjects a night", min_value=1, value=None, step=1, placeholder="any"),
+            st.date_input("Scores up to and including", value=ends, min_value=min(today, ends or today)),
+            st.number_input(
+                "At most so many subjects a night", min_value=1, value=p.conditions.max_subjects, step=1,
+                placeholder="any",
+            ),
         ),
         lambda who, ends, most: at.condition(who, p.id, ends=ends, max_subjects=most),
         "the conditions are on record; whoever signs, signs them",

@@ -17,7 +17,7 @@ from sqlalchemy import Engine
 
 from pipeline import ledger
 from pipeline.config import Settings
-from pipeline.errors import NotFound, PromotionRefused, ScoretraceError
+from pipeline.errors import ModelRefused, NotFound, PromotionRefused, ScoretraceError
 from pipeline.governance import audit, canonical_json, coverage, dsse, keys, users
 from pipeline.governance import promotion_checks as checks
 from pipeline.governance import promotion_rules as rules
@@ -92,6 +92,9 @@ class Approvals:
                         f"`scoretrace promotions show {p.id}`",
                     )
             held = book.in_force.get(model)
+            elsewhere = external_reference
+            if elsewhere is not None:
+                elsewhere = checks.words(elsewhere, "an approval elsewhere", "its reference")
             return (
                 "promotion.requested",
                 f"promotion:{id_}",
@@ -101,7 +104,7 @@ class Approvals:
                     "trainer": trainer,
                     "reason": checks.words(reason, "a request", "why this version"),
                     "replaces": book.promotions[held.promotion].version if held else None,
-                    "external_reference": external_reference,
+                    "external_reference": elsewhere,
                 },
             )
 
@@ -123,10 +126,11 @@ class Approvals:
                     "name a user, as `scoretrace user list` has them",
                 )
 
-        detail = {"text": checks.words(text, "a finding", "what is wrong"), "blocking": blocking, "owner": owner}
-        return self._step(
-            actor, "finding.raise", id_, "finding_raised", {**detail, "due": due.isoformat()}, mark="F", check=check
-        )
+        def detail() -> Mapping[str, Any]:
+            said = checks.words(text, "a finding", "what is wrong")
+            return {"text": said, "blocking": blocking, "owner": owner, "due": due.isoformat()}
+
+        return self._step(actor, "finding.raise", id_, "finding_raised", detail, mark="F", check=check)
 
     def close_finding(self, actor: Actor, id_: str, finding: str, note: str) -> Promotion:
         """Accept what was done about a finding. Its owner cannot, nor, of one that blocks, who made the version."""
@@ -142,14 +146,18 @@ class Approvals:
             if known.blocking:
                 checks.somebody_else(p, actor, f"finding {finding} blocks, and is closed by somebody else")
 
-        detail = {"id": finding, "note": checks.words(note, "closing a finding", "what was done")}
+        def detail() -> Mapping[str, Any]:
+            return {"id": finding, "note": checks.words(note, "closing a finding", "what was done")}
+
         return self._step(actor, "finding.close", id_, "finding_closed", detail, check=check, open_only=False)
 
     def ask(self, actor: Actor, id_: str, text: str) -> Promotion:
         """Put a question to whoever requested."""
-        return self._step(
-            actor, "promotion.review", id_, "asked", {"text": checks.words(text, "a question", "what")}, mark="Q"
-        )
+
+        def detail() -> Mapping[str, Any]:
+            return {"text": checks.words(text, "a question", "what")}
+
+        return self._step(actor, "promotion.review", id_, "asked", detail, mark="Q")
 
     def answer(self, actor: Actor, id_: str, question: str, text: str) -> Promotion:
         """Answer a question of the review."""
@@ -158,7 +166,9 @@ class Approvals:
             if question not in {q.id for q in p.questions}:
                 raise NotFound(f"promotion {id_} has no question {question}", f"`scoretrace promotions show {id_}`")
 
-        detail = {"id": question, "text": checks.words(text, "an answer", "the answer")}
+        def detail() -> Mapping[str, Any]:
+            return {"id": question, "text": checks.words(text, "an answer", "the answer")}
+
         return self._step(actor, "finding.answer", id_, "answered", detail, check=check)
 
     def challenge(self, actor: Actor, id_: str, *, expertise: str, independence: str, changed: str) -> Promotion:
@@ -167,17 +177,21 @@ class Approvals:
         def check(p: Promotion) -> None:
             checks.somebody_else(p, actor, "challenge is somebody else's")
 
-        detail = {
-            "expertise": checks.words(expertise, "challenge", "whose expertise"),
-            "independence": checks.words(independence, "challenge", "how independent"),
-            "changed": checks.words(changed, "challenge", "what changed"),
-        }
+        def detail() -> Mapping[str, Any]:
+            return {
+                "expertise": checks.words(expertise, "challenge", "whose expertise"),
+                "independence": checks.words(independence, "challenge", "how independent"),
+                "changed": checks.words(changed, "challenge", "what changed"),
+            }
+
         return self._step(actor, "promotion.review", id_, "challenged", detail, check=check)
 
     def approve_elsewhere(self, actor: Actor, id_: str, reference: str) -> Promotion:
         """Record the reference of an approval in another system, such as a change ticket; signatures cover it."""
 
-        detail = {"reference": checks.words(reference, "an approval elsewhere", "its reference")}
+        def detail() -> Mapping[str, Any]:
+            return {"reference": checks.words(reference, "an approval elsewhere", "its reference")}
+
         return self._step(actor, "promotion.review", id_, "external_approved", detail, check=checks.unsigned)
 
     def condition(
@@ -185,27 +199,30 @@ class Approvals:
     ) -> Promotion:
         """Make the approval conditional. Whoever signs, signs these limits; under a signature they cannot change."""
         newest = ledger.latest_publication(self.engine)
-        if ends is not None and newest is not None and ends <= newest.as_of:
-            raise PromotionRefused(
-                f"{ends} would let nothing score: the night of {newest.as_of} is published", "give a later as-of date"
-            )
 
         def check(p: Promotion) -> None:
             checks.somebody_else(p, actor, "its conditions are set by somebody else")
             checks.unsigned(p)
+            if ends is not None and newest is not None and ends <= newest.as_of:
+                raise PromotionRefused(
+                    f"{ends} would let nothing score: the night of {newest.as_of} is published",
+                    "give a later as-of date",
+                )
 
-        detail = {"ends": ends.isoformat() if ends else None, "max_subjects": max_subjects}
+        def detail() -> Mapping[str, Any]:
+            return {"ends": ends.isoformat() if ends else None, "max_subjects": max_subjects}
+
         return self._step(actor, "promotion.review", id_, "conditioned", detail, check=check)
 
     def reject(self, actor: Actor, id_: str, reason: str) -> Promotion:
-        return self._step(
-            actor, "promotion.reject", id_, "rejected", {"reason": checks.words(reason, "a rejection", "why")}
-        )
+        def detail() -> Mapping[str, Any]:
+            return {"reason": checks.words(reason, "a rejection", "why")}
+
+        return self._step(actor, "promotion.reject", id_, "rejected", detail)
 
     def withdraw(self, actor: Actor, id_: str, reason: str) -> Promotion:
         """Take one's own open request back, or as an approver or administrator end a promotion, also one in force:
         scoring then refuses."""
-        detail = {"reason": checks.words(reason, "a withdrawal", "why")}
         asked = self.book().promotions.get(id_)
         own = asked is not None and not asked.promoted_at and asked.requester == actor.name
         permission = "promotion.withdraw" if own and may(actor, "promotion.withdraw") else "promotion.end"
@@ -218,13 +235,16 @@ class Approvals:
             if p.promoted_at and permission != "promotion.end":
                 raise PromotionRefused(f"promotion {id_} took effect meanwhile", "ask an approver to end it")
 
+        def detail() -> Mapping[str, Any]:
+            return {"reason": checks.words(reason, "a withdrawal", "why")}
+
         return self._step(actor, permission, id_, "withdrawn", detail, check=check, open_only=False)
 
     # -- signing, and what follows from it
 
     def ask_login(self, actor: Actor, id_: str) -> Promotion:
         """Record that somebody is sent to the identity provider to sign this: only a login after this moment counts."""
-        return self._step(actor, "promotion.sign", id_, "login_asked", {})
+        return self._step(actor, "promotion.sign", id_, "login_asked", dict)
 
     def sign(self, actor: Actor, id_: str, *, meaning: str, reason: str) -> Promotion:
         """Sign a promotion; with the last signature that it lacks it takes effect and the alias moves.
@@ -271,20 +291,12 @@ class Approvals:
         for id_, p in self.book().promotions.items():
             if not p.closed and self._take_effect(id_):
                 done.append(f"promotion {id_} took effect")
-        for model, held in self.book().in_force.items():
-            p = self.book().promotions[held.promotion]
-            if not held.alias_moved:
-                self._move_alias(model)
-                done.append(f"{model} is at version {p.version}")
-            elif (at := self.registry.production_version(model)) != p.version and not rules.against_scoring(
-                p, self._newest_night(), self.now()
-            ):
-                self.registry.set_production(model, p.version)
-                audit.append(
-                    self.engine, actor="scoretrace", action="promotion.alias_restored", subject=f"model:{model}",
-                    detail={"version": p.version, "promotion": p.id, "was": at},
-                )  # fmt: skip
-                done.append(f"{model} is back at version {p.version}: the alias had been moved by hand")
+        for model in self.book().in_force:
+            try:
+                done += self._follow(model)
+            except (ModelRefused, NotFound) as lost:
+                # A version that is gone from the registry keeps no other model from what was decided of it.
+                done.append(f"{model} stays without the version that is in force: {lost.message}")
         return tuple(done)
 
     def rollback(self, actor: Actor, id_: str, reason: str) -> Promotion:
@@ -305,16 +317,25 @@ class Approvals:
 
     def freeze(self, actor: Actor, model: str, reason: str) -> None:
         """Stop changes of one model, or of all (``*``): nothing takes effect until it is lifted."""
-        detail = {"reason": checks.words(reason, "a freeze", "why")}
-        about = f"model:{model}"
-        self._act(actor, "promotion.freeze", about, lambda _: ("promotion.frozen", about, detail))
+
+        def step(_: Book) -> tuple[str, str, Mapping[str, Any]]:
+            return "promotion.frozen", f"model:{model}", {"reason": checks.words(reason, "a freeze", "why")}
+
+        self._act(actor, "promotion.freeze", f"model:{model}", step)
 
     def unfreeze(self, actor: Actor, model: str, reason: str) -> tuple[str, ...]:
         """Allow changes again; what had become complete takes effect now."""
-        detail = {"reason": checks.words(reason, "lifting a freeze", "why")}
-        self._act(
-            actor, "promotion.freeze", f"model:{model}", lambda _: ("promotion.unfrozen", f"model:{model}", detail)
-        )
+
+        def step(book: Book) -> tuple[str, str, Mapping[str, Any]]:
+            if model not in book.frozen:
+                others = ", ".join("all models" if m == "*" else m for m in book.frozen) or "nothing"
+                raise PromotionRefused(
+                    f"changes of {'all models' if model == '*' else model} are not frozen; frozen now: {others}",
+                    "lift what is frozen: `scoretrace promotions freeze --lift`, with --model for one model's",
+                )
+            return "promotion.unfrozen", f"model:{model}", {"reason": checks.words(reason, "lifting a freeze", "why")}
+
+        self._act(actor, "promotion.freeze", f"model:{model}", step)
         return self.finish()
 
     # -- inside
@@ -325,7 +346,7 @@ class Approvals:
         permission: str,
         id_: str,
         what: str,
-        detail: Mapping[str, Any],
+        detail: Callable[[], Mapping[str, Any]],
         *,
         check: Callable[[Promotion], None] = lambda _: None,
         mark: str = "",
@@ -337,7 +358,7 @@ class Approvals:
                 raise PromotionRefused(f"promotion {id_} is closed", f"`scoretrace promotions show {id_}` says how")
             check(p)
             number = len(p.findings if mark == "F" else p.questions) + 1
-            return f"promotion.{what}", f"promotion:{id_}", {**detail, **({"id": f"{mark}{number}"} if mark else {})}
+            return f"promotion.{what}", f"promotion:{id_}", {**detail(), **({"id": f"{mark}{number}"} if mark else {})}
 
         self._act(actor, permission, f"promotion:{id_}", step)
         return self.promotion(id_)
@@ -352,7 +373,8 @@ class Approvals:
                 audit.append(connection, actor=actor.name, action=action, subject=subject, detail=detail)
         except ScoretraceError as refused:
             detail = {"asked": permission, "rule": shown(refused.message), "roles": sorted(actor.roles)}
-            subject = shown(" ".join(about.split()), most=200)
+            kind, _, name = about.partition(":")
+            subject = f"{kind}:{shown(' '.join(name.split()), most=200) or '(no name)'}"
             audit.append(self.engine, actor=actor.name, action="promotion.refused", subject=subject, detail=detail)
             raise
 
@@ -378,20 +400,31 @@ class Approvals:
             )
         return True
 
-    def _move_alias(self, model: str) -> None:
-        """The alias follows its record. Killed before the second record, it is moved again to where it is."""
-        book = self.book()
-        p = book.promotions[book.in_force[model].promotion]
-        self.registry.set_production(model, p.version)
+    def _follow(self, model: str) -> tuple[str, ...]:
+        """Put a model's alias where the records have it, under their lock: whoever decides meanwhile, decides after.
+
+        Killed before the record is written, the alias is moved again to where it is.
+        """
         with self.engine.begin() as connection:
             audit.hold_off_others(connection)
-            held = book_of(connection).in_force.get(model)
-            if held is None or held.alias_moved or held.promotion != p.id:
-                return
-            detail = {"version": p.version, "promotion": p.id}
+            book = book_of(connection)
+            if (held := book.in_force.get(model)) is None:
+                return ()
+            p, detail = book.promotions[held.promotion], {}
+            if not held.alias_moved:
+                action, did = "promotion.alias_moved", f"{model} is at version {p.version}"
+            else:
+                at = self.registry.production_version(model)
+                if at == p.version or rules.against_scoring(p, self._newest_night(), self.now()):
+                    return ()
+                action, detail = "promotion.alias_restored", {"was": at}
+                did = f"{model} is back at version {p.version}: the alias had been moved by hand"
+            self.registry.set_production(model, p.version)
             audit.append(
-                connection, actor="scoretrace", action="promotion.alias_moved", subject=f"model:{model}", detail=detail
-            )
+                connection, actor="scoretrace", action=action, subject=f"model:{model}",
+                detail={"version": p.version, "promotion": p.id, **detail},
+            )  # fmt: skip
+        return (did,)
 
     def _require_same_bytes(self, p: Promotion) -> None:
         """What would be signed is what the registry and the records still hold."""

@@ -24,12 +24,22 @@ def require_approved(
     Raises ModelRefused, naming what is missing: no alias, no promotion in force, other bytes, a signature that is not
     genuine, too few, expired, withdrawn, a conditional approval that has ended.
     """
-    version = registry.production(name)
-    book = book_of(engine)
+    book, now = book_of(engine), now or datetime.now(UTC)
     held = book.in_force.get(name)
-    if held is None:
+    if held is not None and not registry.has_production(name):
+        p = book.promotions[held.promotion]
         raise ModelRefused(
-            f"{version} is set as production in the registry, but no signed promotion approves it",
+            f"no version of {name} is set as production in the registry, and promotion {p.id}, which is in force, "
+            f"approves version {p.version} (digest {p.digest[:12]})",
+            "`scoretrace promotions finish` sets it again, or says that the version is gone; then restore the registry "
+            "from a backup, or have another version promoted",
+        )
+    version = registry.production(name)
+    if held is None:
+        asked = [p for p in book.of_model(name) if p.version == version.version]
+        newest = f" ({asked[-1].id}: {rules.against_scoring(asked[-1], as_of, now)})" if asked else ""
+        raise ModelRefused(
+            f"{version} is set as production in the registry, but no signed promotion approves it{newest}",
             f'`scoretrace promotions request {name} {version.version} --reason "…"`, then have it signed',
         )
     p = book.promotions[held.promotion]
@@ -42,9 +52,11 @@ def require_approved(
     public = keys.PublicKeys(settings.keys_dir)
     whole = tuple(s for s in p.signatures if genuine(p, s, public))
     sound = Promotion(**{**vars(p), "signatures": whole})
-    if against := rules.against_scoring(sound, as_of, now or datetime.now(UTC)):
+    if against := rules.against_scoring(sound, as_of, now):
+        false = ", ".join(s.signer for s in p.signatures if s not in whole)
+        told = f"; the signature on record of {false} is not genuine" if false else ""
         raise ModelRefused(
-            f"promotion {p.id} of {version} does not let it score {as_of}: {against}",
+            f"promotion {p.id} of {version} does not let it score {as_of}: {against}{told}",
             f"`scoretrace promotions show {p.id}`",
         )
     return version, p

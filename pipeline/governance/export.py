@@ -18,6 +18,7 @@ from pipeline.errors import ConfigError
 from pipeline.governance import audit, canonical_json, guard
 from pipeline.governance.access import Actor
 from pipeline.governance.chain import FIELDS, Record
+from pipeline.governance.texts import shown
 
 _OBEYED = ("=", "+", "-", "@", "\t", "\r")
 
@@ -44,7 +45,8 @@ def export(
     for a formula gets an apostrophe before it. Raises ConfigError: unknown form, a file that is there or cannot be
     written.
     """
-    guard.require(engine, by, "audit.export", f"export:{out.name}")
+    about = f"export:{shown(' '.join(out.name.split()))}"
+    guard.require(engine, by, "audit.export", about)
     if form not in _FORMS:
         raise ConfigError(f"there is no export as {form!r}", f"choose one of {', '.join(_FORMS)}")
     facts_file = out.with_name(f"{out.name}.head.json")
@@ -70,7 +72,7 @@ def export(
         with suppress(OSError):
             partial.unlink(missing_ok=True)
     audit.append(
-        engine, actor=by.name, action="audit.exported", subject=f"export:{out.name}",
+        engine, actor=by.name, action="audit.exported", subject=about,
         detail={name: facts[name] for name in ("records", "seq", "file_sha256")},
     )  # fmt: skip
     return facts

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine
 
-from pipeline.errors import AccessDenied, InventoryRefused
+from pipeline.errors import InventoryRefused, ScoretraceError
 from pipeline.governance import audit, inventory, texts
 from pipeline.governance.access import Actor, require
 from pipeline.governance.inventory_log import standings
@@ -77,8 +77,8 @@ def _act(engine: Engine, portfolio: Portfolio, actor: Actor, model: str, step: S
             audit.hold_off_others(connection)
             action, detail = step(_standing(connection, portfolio, model))
             audit.append(connection, actor=actor.name, action=f"inventory.{action}", subject=subject, detail=detail)
-    except (AccessDenied, InventoryRefused) as refused:
-        detail = {"asked": "inventory.edit", "rule": refused.message[:2000], "roles": sorted(actor.roles)}
+    except ScoretraceError as refused:
+        detail = {"asked": "inventory.edit", "rule": texts.shown(refused.message), "roles": sorted(actor.roles)}
         audit.append(engine, actor=actor.name, action="inventory.refused", subject=subject, detail=detail)
         raise
 

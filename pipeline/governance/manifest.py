@@ -90,7 +90,9 @@ def training_of(engine: Engine, version: ModelVersion) -> Mapping[str, Any]:
     query = (
         select(t, r.c.actor)
         .join(r, r.c.run_id == t.c.run_id)
-        .where(t.c.model_name == version.name, t.c.model_digest == version.digest, t.c.outcome == "registered")
+        .where(t.c.model_name == version.name, t.c.model_version == version.version, t.c.outcome == "registered")
+        # The registry's tags can be written by hand: what they state has to be what the run recorded.
+        .where(t.c.model_digest == version.digest, t.c.training_set == version.training_set)
         .order_by(t.c.id.desc())
         .limit(1)
     )
@@ -101,7 +103,7 @@ def training_of(engine: Engine, version: ModelVersion) -> Mapping[str, Any]:
         started = audit.records(connection, action="run.started", subject=subject, limit=1) if row else ()
     if row is None:
         raise ModelRefused(
-            f"no training run on record registered {version} with these bytes",
+            f"no training run on record registered {version} with these bytes and this training set",
             f"`scoretrace retrain --model {version.name} --as-of DATE` registers one that can be promoted",
         )
     return dict(row) | ({"actor": started[0].actor} if started else {})

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
+
+from pipeline.governance.access import RULES
 
 TIERS = ("high", "medium", "low")
 
@@ -48,21 +51,33 @@ def parse(raw: Mapping[str, Mapping[str, object]]) -> dict[str, Policy]:
     for tier, values in raw.items():
         if tier not in TIERS:
             raise ValueError(f"governance: {tier!r} is no tier; there are {', '.join(TIERS)}")
+        if not isinstance(values, Mapping):
+            raise ValueError(f"governance.{tier} is a section of keys and values")
         given = {k: v for k, v in values.items() if k not in ("review_months", "external_approval")}
         if "external_approval" in values:
             if values["external_approval"] not in ("required", "none"):
                 raise ValueError(f"governance.{tier}.external_approval is required or none")
             given["external_reference"] = values["external_approval"] == "required"
-        known = asdict(policies[tier]) | given
-        try:
-            policy = Policy(**{**known, "roles": tuple(known["roles"])})
-        except TypeError as error:
-            raise ValueError(f"governance.{tier}: {error}") from error
-        numbers = (policy.signature_days, policy.approval_days)
-        if policy.quorum < 1 or min(numbers) < 1 or policy.waiting_hours < 0 or not policy.roles:
-            raise ValueError(f"governance.{tier}: quorum and days are at least 1, hours at least 0, roles at least one")
-        policies[tier] = policy
+        known: dict[str, Any] = policies[tier].as_dict() | given
+        if unknown := sorted(set(known) - set(policies[tier].as_dict())):
+            raise ValueError(f"governance.{tier} has the unknown key {', '.join(map(str, unknown))}")
+        _check(f"governance.{tier}", known)
+        policies[tier] = Policy(**{**known, "roles": tuple(known["roles"])})
     return policies
+
+
+def _check(place: str, values: Mapping[str, Any]) -> None:
+    """Raises ValueError for what no promotion could be held to: a slip here would be found when nobody can sign."""
+    for key, least, most in (*((k, 1, 36_500) for k in ("quorum", "signature_days", "approval_days")),
+                             ("waiting_hours", 0, 8_760)):  # fmt: skip
+        if type(values[key]) is not int or not least <= values[key] <= most:
+            raise ValueError(f"{place}.{key} is {values[key]!r}; it is a whole number from {least} to {most:,}")
+    for key in ("challenge", "external_reference"):
+        if type(values[key]) is not bool:
+            raise ValueError(f"{place}.{key} is {values[key]!r}; it is true or false")
+    roles, may_sign = values["roles"], RULES["promotion.sign"].roles
+    if not isinstance(roles, list | tuple) or not roles or any(role not in may_sign for role in roles):
+        raise ValueError(f"{place}.roles is {roles!r}; it is a list of roles that may sign: {', '.join(may_sign)}")
 
 
 def review_months(raw: Mapping[str, Mapping[str, object]]) -> dict[str, int]:

@@ -34,5 +34,7 @@ def words(text: str, what: str, wanted: str) -> str:
 
 
 def who_signs(p: Promotion) -> str:
+    if p.closed:
+        return f"`scoretrace promotions show {p.id}` shows how it ended"
     who = f"somebody else who is {' or '.join(p.policy.roles)} can"
     return f"{who}; `scoretrace promotions show {p.id}` shows what is missing"

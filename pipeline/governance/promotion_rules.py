@@ -65,7 +65,7 @@ def _signed_in_for(p: Promotion, actor: Actor) -> bool:
 def counted(p: Promotion, now: datetime, disabled: Collection[str] = ()) -> tuple[Signature, ...]:
     """The signatures that count towards the quorum: one a person, not expired, by who may sign and still can.
 
-    Once promoted, they are judged at that moment and without those disabled since.
+    Once promoted, they are those that its record names, judged at that moment and whoever was disabled since.
     """
     moment = p.promoted_at or now
     gone = frozenset() if p.promoted_at else frozenset(disabled)
@@ -73,6 +73,8 @@ def counted(p: Promotion, now: datetime, disabled: Collection[str] = ()) -> tupl
     found: dict[str, Signature] = {}
     for s in p.signatures:
         fits = set(s.roles) & set(p.policy.roles) and s.signer not in (p.trainer, p.requester) and s.signer not in gone
+        if p.promoted_by is not None and s.signer not in p.promoted_by:
+            continue
         if fits and oldest <= s.at <= moment + SKEW and s.at >= p.requested_at:
             found[s.signer] = s
     return tuple(found.values())

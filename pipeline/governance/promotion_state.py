@@ -84,6 +84,7 @@ class Promotion:
     """The state of one request to let a version score. external_reference: of an approval elsewhere, named by whom.
 
     logins_asked: who was sent to the identity provider to sign this promotion, and when they last were.
+    promoted_by: whose signatures counted when it took effect; None where its record does not say.
     """
 
     id: str
@@ -109,6 +110,7 @@ class Promotion:
     rejected: tuple[str, datetime, str] | None = None
     withdrawn: tuple[str, datetime, str] | None = None
     promoted_at: datetime | None = None
+    promoted_by: tuple[str, ...] | None = None
     alias_moved: bool = False
 
     @property
@@ -232,7 +234,8 @@ def _stepped(p: Promotion, event: Event) -> Promotion:
         case "promotion.withdrawn":
             return replace(p, withdrawn=(event.actor, event.at, d["reason"]))
         case "promotion.promoted":
-            return replace(p, promoted_at=event.at)
+            by = tuple(d["signers"]) if "signers" in d else None
+            return replace(p, promoted_at=event.at, promoted_by=by)
         case "promotion.alias_moved":
             return replace(p, alias_moved=True)
         case _:

@@ -6,7 +6,8 @@ Functions that change a user take ``record``, which writes the change to the aud
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
@@ -15,8 +16,9 @@ from sqlalchemy import Connection, Engine, RowMapping, insert, inspect, select
 
 from pipeline.control import user_events
 from pipeline.errors import IdentityRefused, NotFound
-from pipeline.governance import audit, coverage
-from pipeline.governance.access import PERSONAL_ROLES, Actor, require
+from pipeline.governance import audit, coverage, guard
+from pipeline.governance.access import PERSONAL_ROLES, Actor
+from pipeline.governance.texts import shown
 
 FAILURES_THAT_LOCK = 5
 LOCKED_FOR = timedelta(minutes=15)
@@ -215,14 +217,14 @@ def add(
     engine: Engine, by: Actor, name: str, roles: Sequence[str], password_hash: str, now: datetime, record: Record
 ) -> None:
     """Add a user. Raises AccessDenied, or IdentityRefused for a name taken or unusable, no role or an odd one."""
-    require(by, "user.manage")
-    if not usable(name):
-        raise IdentityRefused(
-            f"{name!r} cannot be a user's name",
-            "take 1 to 64 of a-z, 0-9 and . _ @ + -, starting with a letter or digit; best the person's e-mail address",
-        )
-    _check_roles(roles)
-    with engine.begin() as connection:
+    with _managing(engine, by, name, "user.add") as connection:
+        if not usable(name):
+            raise IdentityRefused(
+                f"{name!r} cannot be a user's name",
+                "take 1 to 64 of a-z, 0-9 and . _ @ + -, starting with a letter or digit; best the person's e-mail "
+                "address",
+            )
+        _check_roles(roles)
         if fold(events_of(connection, name)):
             raise IdentityRefused(
                 f"there is a user {name!r} already", f"`scoretrace user roles {name} --role …` changes what they may do"
@@ -234,12 +236,11 @@ def add(
 
 def set_roles(engine: Engine, by: Actor, name: str, roles: Sequence[str], now: datetime, record: Record) -> None:
     """Give a user these roles and no others. Raises AccessDenied, NotFound, or IdentityRefused for the last admin's."""
-    require(by, "user.manage")
-    _check_roles(roles)
-    before = find(engine, name)
-    if "admin" not in roles:
-        _keep_an_administrator(engine, name)
-    with engine.begin() as connection:
+    with _managing(engine, by, name, "user.roles") as connection:
+        _check_roles(roles)
+        before = find(engine, name)
+        if "admin" not in roles:
+            _keep_an_administrator(engine, name)
         held = {"roles": sorted(set(roles))}
         detail = {**held, "before": sorted(before.roles)}
         happen(connection, record, name, [(ROLES_SET, held)], now, by.name, action="user.roles", detail=detail)
@@ -247,23 +248,40 @@ def set_roles(engine: Engine, by: Actor, name: str, roles: Sequence[str], now: d
 
 def set_disabled(engine: Engine, by: Actor, name: str, disabled: bool, now: datetime, record: Record) -> None:
     """Shut a user out, or let them in again, which also ends a lock. Raises as ``set_roles`` does."""
-    require(by, "user.manage")
-    find(engine, name)
-    if disabled:
-        _keep_an_administrator(engine, name)
-    with engine.begin() as connection:
-        kind, action = (DISABLED, "user.disable") if disabled else (ENABLED, "user.enable")
+    kind, action = (DISABLED, "user.disable") if disabled else (ENABLED, "user.enable")
+    with _managing(engine, by, name, action) as connection:
+        find(engine, name)
+        if disabled:
+            _keep_an_administrator(engine, name)
         happen(connection, record, name, [(kind, {})], now, by.name, action=action, detail={})
 
 
 def set_password(engine: Engine, by: Actor, name: str, password_hash: str, now: datetime, record: Record) -> None:
     """Set one's own password, or as an administrator anybody's. Raises AccessDenied or NotFound."""
     if by.name != name or by.method != "password":
-        require(by, "user.manage")
+        guard.require(engine, by, "user.manage", f"user:{name}")
     find(engine, name)
     with engine.begin() as connection:
         events = [(PASSWORD_SET, {"password_hash": password_hash})]
         happen(connection, record, name, events, now, by.name, action="user.password", detail={})
+
+
+@contextmanager
+def _managing(engine: Engine, by: Actor, name: str, action: str) -> Iterator[Connection]:
+    """A change of a user by who may, with all others held off, so that no two administrators end each other at once.
+
+    A refusal is a record too.
+    """
+    guard.require(engine, by, "user.manage", f"user:{name}")
+    try:
+        with engine.begin() as connection:
+            audit.hold_off_others(connection)
+            yield connection
+    except (IdentityRefused, NotFound) as refused:
+        subject = f"user:{shown(' '.join(name.split()), most=200) or '(no name)'}"
+        detail = {"asked": action, "rule": shown(refused.message)}
+        audit.append(engine, actor=by.name, action="user.refused", subject=subject, detail=detail)
+        raise
 
 
 def _check_roles(roles: Sequence[str]) -> None:

@@ -331,3 +331,18 @@ def test_nothing_reads_like_an_approval_before_it_is_one(run: Run, signed: Signe
 def test_what_is_no_date_is_told_how_one_is_written(run: Run) -> None:
     found = run("promotions", "review", "pd_default/2", "--ends", "31.12.2026")
     assert found.exit_code == 2 and "next: write it as" in found.output and "2026-03-14" in found.output
+
+
+def test_a_limit_that_is_added_lifts_no_other(run: Run, signed: Signed) -> None:
+    for limit in (("--ends", "2999-12-31"), ("--max-subjects", "5000"), ("--ends", "2999-06-30")):
+        found = run("promotions", "review", "pd_default/2", *limit, *signed("ana"))
+    assert "conditional: ends 2999-06-30, at most 5,000 subjects" in found.stdout
+
+
+def test_a_signature_that_is_not_genuine_is_shown_as_such(run: Run, book: Book) -> None:
+    before = json.loads(run("promotions", "show", "pd_default/1", "--json").stdout)
+    assert [s["genuine"] for s in before["signatures"]] == [True, True]
+    (key,) = (book.settings.keys_dir / "public").glob("*.pem")
+    key.unlink()
+    shown = run("promotions", "show", "pd_default/1").stdout
+    assert shown.count("not genuine") == 2 and "✓ ada approver" not in shown and "✕ ada approver" in shown

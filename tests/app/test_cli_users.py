@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Barrier, Thread
 
 import pytest
 import typer
@@ -14,11 +16,13 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from app import serve
+from app.auditing import record
 from app.cli import cli
 from app.sign_in import read_password, signed_in
 from pipeline import control, ledger
 from pipeline.errors import AccessDenied, ConfigError, IdentityRefused, NotFound, ScoretraceError
-from pipeline.governance import users
+from pipeline.governance import audit, users
+from pipeline.governance.access import Actor
 from tests import published_home
 from tests.published_home import settings_for
 
@@ -89,6 +93,61 @@ def test_from_then_on_it_takes_an_administrator(user: Run, root: tuple[str, ...]
     assert "user.manage" in failure(user("passwd", "anna", "--generate", *as_ben), AccessDenied)
     assert user("passwd", "ben", "--generate", *as_ben).exit_code == 0, "one's own"
     failure(user("passwd", "ben", "--generate", *as_ben), IdentityRefused)
+
+
+def test_who_tries_to_manage_users_and_may_not_is_on_record(
+    user: Run, root: tuple[str, ...], home: Path, tmp_path: Path
+) -> None:
+    made = user("add", "ben", "--role", "viewer", "--generate", *root)
+    ben = tmp_path / "ben"
+    ben.touch(0o600)
+    ben.write_text(CODE.findall(made.stdout)[0], encoding="utf-8")
+    for words in (
+        ("add", "eve", "--role", "admin", "--generate"),
+        ("list",),
+        ("disable", "anna"),
+        ("enable", "anna"),
+        ("roles", "ben", "--role", "admin"),
+        ("passwd", "anna", "--generate"),
+    ):
+        failure(user(*words, "--as", "ben", "--password-file", str(ben)), AccessDenied)
+    refused = audit.records(control.open_store(settings_for(home)), action="access.refused")
+    assert [(r.actor, r.subject) for r in refused] == [
+        ("ben", f"user:{whom}") for whom in ("eve", "all", "anna", "anna", "ben", "anna")
+    ]
+
+
+def test_what_an_administrator_is_refused_is_on_record(user: Run, root: tuple[str, ...], home: Path) -> None:
+    failure(user("disable", "anna", *root), IdentityRefused)
+    failure(user("roles", "nina", "--role", "viewer", *root), NotFound)
+    failure(user("add", "A b\x07", "--role", "viewer", "--generate", *root), IdentityRefused)
+    refused = audit.records(control.open_store(settings_for(home)), action="user.refused")
+    assert [(r.actor, r.subject, r.facts["asked"]) for r in refused] == [
+        ("anna", "user:anna", "user.disable"),
+        ("anna", "user:nina", "user.roles"),
+        ("anna", "user:A b\\x07", "user.add"),
+    ]
+
+
+def test_two_administrators_do_not_end_each_other_at_once(user: Run, root: tuple[str, ...], home: Path) -> None:
+    user("add", "bert", "--role", "admin", "--generate", *root)
+    engine, now, both = control.open_store(settings_for(home)), datetime.now(UTC), Barrier(2)
+
+    def end(by: str, whom: str) -> None:
+        actor = Actor(by, frozenset({"admin"}), "password", now)
+        both.wait()
+        with suppress(IdentityRefused):
+            users.set_disabled(engine, actor, whom, True, now, record)
+
+    for _ in range(10):
+        threads = [Thread(target=end, args=pair) for pair in (("anna", "bert"), ("bert", "anna"))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        (left,) = [u.name for u in users.all_users(engine).values() if not u.disabled]
+        other = {"anna": "bert", "bert": "anna"}[left]
+        users.set_disabled(engine, Actor(left, frozenset({"admin"}), "password", now), other, False, now, record)
 
 
 def test_the_list_tells_standing_and_no_hash(user: Run, root: tuple[str, ...]) -> None:

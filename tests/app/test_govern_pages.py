@@ -46,7 +46,8 @@ def as_(portal: Open, user: str, home: Path, name: str, /, **query: str) -> AppT
 
 
 def field(app: AppTest, label: str) -> object:
-    return next(f for f in (*app.text_area, *app.text_input) if f.label.startswith(label))
+    fields = (*app.text_area, *app.text_input, *app.date_input, *app.number_input)
+    return next(f for f in fields if f.label.startswith(label))
 
 
 def press(app: AppTest, label: str) -> AppTest:
@@ -226,6 +227,17 @@ def test_terms_that_change_under_the_form_are_not_signed(portal: Open, own: tupl
     page = html_of(sign(app))
     assert "has changed since you opened it; nothing was signed" in page and "at most 7 subjects a night" in page
     assert desk.promotion(id_).signatures == ()
+
+
+def test_the_form_of_conditions_shows_what_is_set_so_that_nothing_is_lifted_unseen(
+    portal: Open, own: tuple[Path, str]
+) -> None:
+    home, id_ = own
+    desk = governed_home.desk(governed_home.reopen(home))
+    desk.condition(person("avery", "approver"), id_, ends=date(2999, 12, 31), max_subjects=7)
+    app = as_(portal, "ana", home, "promotions", promotion=id_)
+    assert field(app, "Scores up to").value == date(2999, 12, 31)  # type: ignore[attr-defined]
+    assert field(app, "At most so many").value == 7  # type: ignore[attr-defined]
 
 
 def test_a_changed_model_is_seen_and_cannot_be_signed(portal: Open, own: tuple[Path, str]) -> None:

@@ -148,7 +148,7 @@ def test_a_refusal_leaves_the_partition_as_it_was(book: Book, spoil: str) -> Non
         expected = "which is in force, approves version 1"
     elif spoil == "none":
         book.registry._client.delete_registered_model_alias("pd_default", "production")
-        expected = "no approved model"
+        expected = "no version of pd_default is set as production"
     else:
         change(book, "ALTER TABLE features.account_features DROP COLUMN utilization_3m_avg")
         expected = "features.account_features does not have: utilization_3m_avg"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -20,11 +21,12 @@ from pipeline.governance import audit, dsse, keys, users
 from pipeline.governance import promotion_rules as rules
 from pipeline.governance.approvals import Approvals
 from pipeline.governance.approved import require_approved
+from pipeline.governance.promotion_log import let_score
 from pipeline.governance.promotion_state import Promotion
 from pipeline.governance.signatures import SIGNATURE_TYPE
 from tests.pipeline import small_book
 from tests.pipeline.small_book import NIGHT, Book
-from tests.signing_off import person
+from tests.signing_off import APPROVERS, person
 
 
 @pytest.fixture
@@ -101,6 +103,9 @@ def test_an_open_blocking_finding_blocks_until_somebody_else_closes_it(book: Boo
     assert (found.questions[0].answer, found.questions[0].answered_by) == ("drift since January", "dana")
     sign(book, p, "avery")
     assert sign(book, p, "blake").promoted_at
+    with pytest.raises(PromotionRefused, match="took effect on") as closed:
+        sign(book, p, "cleo")
+    assert "somebody else" not in closed.value.next_step, "nobody can"
 
 
 def test_words_are_text_and_must_be_there(book: Book) -> None:
@@ -183,7 +188,7 @@ def test_withdrawn_expired_and_conditional_approvals_end(book: Book) -> None:
     with pytest.raises(AccessDenied, match=r"promotion\.end needs the role approver or admin"):
         desk(book).withdraw(person("dana", "data_scientist"), p.id, "a fault in a feature")
     desk(book).withdraw(person("avery", "approver"), p.id, "a fault in a feature")
-    with pytest.raises(ModelRefused, match="no signed promotion"):
+    with pytest.raises(ModelRefused, match=r"no signed promotion .* it was withdrawn by avery: a fault in a feature"):
         approved(book)
 
 
@@ -239,7 +244,7 @@ def _flip(detail: dict[str, Any], field: str, at: int) -> None:
 @pytest.mark.parametrize("at", [0, 57, 211, 640, -1])
 def test_any_changed_byte_of_an_envelope_voids_the_signature(book: Book, at: int) -> None:
     _forge(book, lambda detail: _flip(detail, "payload", at))
-    with pytest.raises(ModelRefused, match="1 more signature"):
+    with pytest.raises(ModelRefused, match=f"1 more signature .* on record of {APPROVERS[1]} is not genuine"):
         approved(book)
     assert not audit.verify(book.engine).ok
 
@@ -359,6 +364,21 @@ def test_a_signature_of_who_may_sign_no_more_does_not_count(book: Book) -> None:
     assert desk(book).finish()
 
 
+def test_a_signature_that_did_not_count_does_not_come_to_count_once_it_is_in_force(book: Book) -> None:
+    now, root = datetime.now(UTC), person("root", "admin")
+    users.add(book.engine, root, "avery", ["approver"], "long enough a password", now, record)
+    p = asked(book)
+    sign(book, p, "avery")
+    users.add(book.engine, root, "reserve", ["admin"], "long enough a password", now, record)
+    users.set_disabled(book.engine, root, "avery", True, now, record)
+    sign(book, p, "blake")
+    done = sign(book, p, "cleo")
+    assert done.promoted_at
+    assert [s.signer for s in rules.counted(done, datetime.now(UTC))] == ["blake", "cleo"]
+    let = let_score(book.engine, "pd_default", 2)
+    assert let is not None and let.actor == "blake, cleo"
+
+
 def test_every_refusal_is_on_record_whatever_it_was_for(book: Book) -> None:
     before = audit.head(book.engine).seq
     with pytest.raises(AccessDenied):
@@ -369,6 +389,83 @@ def test_every_refusal_is_on_record_whatever_it_was_for(book: Book) -> None:
         desk(book).request(person("dana", "data_scientist"), "pd_default", second(book), "bell \x07")
     refused = [r for r in audit.records(book.engine, action="promotion.refused") if r.seq > before]
     assert [r.actor for r in refused] == ["quinn", "dana", "dana"]
+
+
+def test_an_essay_and_an_empty_text_are_refused_on_record_by_every_step(book: Book) -> None:
+    p, avery, dana = asked(book), person("avery", "approver"), person("dana", "data_scientist")
+    at, essay, in_time = desk(book), "x" * 100_000, in_a_month()
+    at.raise_finding(avery, p.id, "no figures", owner="dana", due=in_time)
+    at.ask(avery, p.id, "why now?")
+    steps: list[Callable[[str], object]] = [
+        lambda text: at.raise_finding(avery, p.id, text, owner="dana", due=in_time),
+        lambda text: at.close_finding(avery, p.id, "F1", text),
+        lambda text: at.ask(avery, p.id, text),
+        lambda text: at.answer(dana, p.id, "Q1", text),
+        lambda text: at.challenge(avery, p.id, expertise=text, independence="i", changed="c"),
+        lambda text: at.approve_elsewhere(avery, p.id, text),
+        lambda text: at.request(dana, "pd_default", 1, "again", external_reference=text),
+        lambda text: at.reject(avery, p.id, text),
+        lambda text: at.withdraw(dana, p.id, text),
+        lambda text: at.freeze(avery, "*", text),
+    ]
+    for step in steps:
+        for bad, said in ((essay, "100,000 characters"), ("  ", "needs words")):
+            with pytest.raises((RecordRefused, PromotionRefused), match=said):
+                step(bad)
+            last = audit.records(book.engine)[-1]
+            assert last.action == "promotion.refused" and said in last.facts["rule"]
+
+
+def test_without_an_id_a_step_says_that_there_is_no_such_promotion(book: Book) -> None:
+    with pytest.raises(NotFound, match="there is no promotion"):
+        desk(book).sign(person("avery", "approver"), "", meaning="I approve", reason="reviewed")
+    assert audit.records(book.engine)[-1].action == "promotion.refused"
+
+
+def test_only_what_is_frozen_is_lifted(book: Book) -> None:
+    avery = person("avery", "approver")
+    with pytest.raises(PromotionRefused, match="all models are not frozen; frozen now: nothing"):
+        desk(book).unfreeze(avery, "*", "over")
+    desk(book).freeze(avery, "*", "year end")
+    with pytest.raises(PromotionRefused, match="pd_default are not frozen; frozen now: all models"):
+        desk(book).unfreeze(avery, "pd_default", "over")
+    assert desk(book).book().freeze_on("pd_default")
+
+
+def test_a_version_lost_from_the_registry_holds_up_no_other_command(book: Book) -> None:
+    p = asked(book)
+    book.registry._client.delete_model_version("pd_default", "1")  # it is in force
+    sign(book, p, "avery")
+    (said,) = desk(book).finish()
+    assert "pd_default stays without the version that is in force" in said and "no version 1" in said
+    sign(book, p, "blake")
+    assert approved(book) == 2 and desk(book).finish() == ()
+
+
+def test_an_alias_follows_the_records_also_when_they_move_meanwhile(
+    book: Book, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = desk(book).book().in_force["pd_default"].promotion
+    p = asked(book)
+    sign(book, p, "avery")
+    move, rolled_back = type(book.registry).set_production, list[threading.Thread]()
+
+    def slowly(registry: Any, name: str, version: int) -> None:
+        """Somebody puts the old version back while the new one is about to be set."""
+        if version == 2 and not rolled_back:
+            back = desk(book, None)
+            act = threading.Thread(target=back.rollback, args=(person("cleo", "approver"), first, "wrong scores"))
+            rolled_back.append(act)
+            act.start()
+            act.join(1.0)  # under the lock it waits until this is through
+        move(registry, name, version)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(book.registry), "set_production", slowly)
+        sign(book, p, "blake")
+        rolled_back[0].join()
+    assert desk(book).book().in_force["pd_default"].promotion == first
+    assert book.registry.production_version("pd_default") == 1 and approved(book) == 1
 
 
 def test_the_requester_does_not_vouch_for_the_approval_elsewhere(book: Book) -> None:
@@ -436,3 +533,23 @@ def test_who_trained_is_who_the_log_says_whatever_the_run_s_row_says(book: Book)
     assert p.trainer == "tess"
     with pytest.raises(PromotionRefused, match="tess trained"):
         sign(book, p, "tess")
+
+
+def test_a_version_made_by_hand_in_the_registry_has_no_training_run_whatever_its_tags_say(book: Book) -> None:
+    known = book.registry.production("pd_default")
+    client = book.registry._client
+    source = client.get_model_version("pd_default", "1")
+    client.create_model_version("pd_default", source=source.source, run_id=source.run_id, tags=dict(known.tags))
+    dana = person("dana", "data_scientist")
+    with pytest.raises(ModelRefused, match="no training run on record registered pd_default version 2"):
+        desk(book).request(dana, "pd_default", 2, "a copy")
+    client.set_model_version_tag("pd_default", "1", "scoretrace.training_set", "0" * 64)
+    with pytest.raises(ModelRefused, match="with these bytes and this training set"):
+        desk(book).request(dana, "pd_default", 1, "another training set")
+
+
+def test_scoring_names_the_promotion_whose_version_is_gone_from_the_registry(book: Book) -> None:
+    held = desk(book).book().in_force["pd_default"].promotion
+    book.registry._client.delete_model_version("pd_default", "1")
+    with pytest.raises(ModelRefused, match=f"no version of pd_default .* {held}, which is in force, approves"):
+        approved(book)

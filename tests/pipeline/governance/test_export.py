@@ -82,3 +82,9 @@ def test_what_cannot_be_written_is_refused(log: Engine, tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=message):
             export(log, out, by=at_the_home(), form=form)
     assert (tmp_path / "a.jsonl").read_text() == "mine"
+
+
+def test_an_export_is_on_record_whatever_its_file_is_called(log: Engine, tmp_path: Path) -> None:
+    export(log, tmp_path / "a\x1b[31m\n.jsonl", by=at_the_home())
+    last = audit.records(log)[-1]
+    assert (last.action, last.subject) == ("audit.exported", "export:a\\x1b[31m .jsonl")

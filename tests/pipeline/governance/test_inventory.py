@@ -159,6 +159,11 @@ def test_refused_edits_name_the_rule_and_change_nothing(engine: Engine) -> None:
     assert {r.action for r in audit.records(engine)} == {"inventory.refused"}
     with pytest.raises(RecordRefused, match="control character"):
         inventory_edits.edit(engine, book, ANALYST, "pd_default", {"owner": "a\x1bb"}, "r")
+    with pytest.raises(RecordRefused, match="100,000 characters"):
+        inventory_edits.reviewed(engine, book, ANALYST, "pd_default", "x" * 100_000)
+    refused = audit.records(engine)[-2:]
+    assert [r.action for r in refused] == ["inventory.refused"] * 2
+    assert ["control character" in refused[0].detail, "100,000 characters" in refused[1].detail] == [True, True]
     assert standings(engine, book)["pd_default"].entry == entry()
 
 

@@ -228,6 +228,30 @@ def test_a_policy_is_checked_when_it_is_read() -> None:
             policy.parse(wrong)
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("roles", "approver"),  # a text is no list: its letters would be the roles
+        ("roles", ["aprover"]),
+        ("roles", ["analyst"]),  # may not sign anything
+        ("quorum", "2"),
+        ("quorum", True),
+        ("quorum", 1.5),
+        ("waiting_hours", "24"),
+        ("approval_days", 10**9),
+        ("challenge", "no"),
+    ],
+)
+def test_a_policy_that_nobody_could_keep_is_refused_by_its_key(key: str, value: object) -> None:
+    with pytest.raises(ValueError, match=rf"governance\.high\.{key} is"):
+        policy.parse({"high": {key: value}})
+
+
+def test_a_tier_of_the_policy_is_a_section() -> None:
+    with pytest.raises(ValueError, match=r"governance\.high is a section"):
+        policy.parse({"high": None})  # type: ignore[dict-item]
+
+
 def test_through_a_provider_only_a_login_asked_for_here_and_made_since_signs() -> None:
     desk = Desk(Policy(quorum=1))
     later = START + timedelta(minutes=10, microseconds=700_000)
