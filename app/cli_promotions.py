@@ -107,12 +107,13 @@ def review(
     """Review a request, one thing at a time: finding, question, answer, challenge, conditions, approval elsewhere."""
     desk, actor = _desk(sign_in_as, password_file)
     id_ = desk.named(id_)
-    asked = [finding, close, ask, answer, expertise or None, ends or max_subjects, external_reference]
+    challenge = expertise or independence or changed
+    asked = [finding, close, ask, answer, challenge or None, ends or max_subjects, external_reference]
     if sum(a is not None for a in asked) != 1:
         raise ConfigError(
             "a review is one thing at a time",
-            "give one of --finding, --close, --ask, --answer, --expertise, --external-reference, or --ends and "
-            "--max-subjects",
+            "give one of --finding, --close, --ask, --answer, --external-reference, --expertise with --independence "
+            "and --changed, or --ends and --max-subjects",
         )
     if finding is not None:
         if not owner or due is None:
@@ -126,7 +127,7 @@ def review(
         found = desk.answer(actor, id_, answer, note)
     elif external_reference is not None:
         found = desk.approve_elsewhere(actor, id_, external_reference)
-    elif expertise:
+    elif challenge:
         found = desk.challenge(actor, id_, expertise=expertise, independence=independence, changed=changed)
     else:
         # A limit that is not named stays: who adds the one does not lift the other.
@@ -266,6 +267,8 @@ def _print(desk: Approvals, p: Promotion) -> None:
     facts = _summary(desk, p)
     out.print(plain(f"{p.id}: {p.model} version {p.version} ({p.digest[:12]}), {facts['status']}"))
     out.print(plain(f"requested by {p.requester} on {p.requested_at:%Y-%m-%d %H:%M} UTC: {p.reason}"))
+    if note := desk.trainer_unknown(p):
+        out.print(plain(f"▲ {note}"))
     out.print(f"manifest {p.manifest_sha256}")
     if p.external_reference:
         out.print(plain(f"approved elsewhere as {p.external_reference}, recorded by {p.external_by}"))

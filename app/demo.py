@@ -62,10 +62,11 @@ def run_demo(settings: Settings, accounts: int, *, actor: Actor, progress: Calla
     for spec in portfolio.models:
         if spec.name in desk.book().in_force:
             continue
-        progress(f"training {spec.name}")
+        progress(f"training {spec.name} as dana")
+        dana = demo_users.person(engine, people, "dana")
         with EventListener(settings, engine, progress) as listener:
             outcome = run_retrain(
-                settings, portfolio, engine, spec, eve, actor=actor, progress=progress, warehouse=warehouse,
+                settings, portfolio, engine, spec, eve, actor=dana, progress=progress, warehouse=warehouse,
                 listeners=[listener],
             )  # fmt: skip
         waiting = [p for p in desk.book().of_model(spec.name) if not p.closed]

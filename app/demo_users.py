@@ -42,20 +42,22 @@ def make(settings: Settings, engine: Engine) -> Path:
     return folder
 
 
+def person(engine: Engine, folder: Path, name: str) -> Actor:
+    """One of them, signed in with the password of this moment."""
+    return identity.authenticate(engine, name, read_password(folder / name), datetime.now(UTC), record=record)
+
+
 def sign_off(desk: Approvals, folder: Path, model: str, version: int) -> None:
     """Request, challenge and sign a version as the demonstration's people, each with their own password."""
 
-    def person(name: str) -> Actor:
-        return identity.authenticate(desk.engine, name, read_password(folder / name), desk.now(), record=record)
-
     waiting = [p for p in desk.book().of_model(model) if p.version == version and not p.closed]
     reason = "first model of the demonstration, floors passed"
-    promotion = waiting[0] if waiting else desk.request(person("dana"), model, version, reason)
+    promotion = waiting[0] if waiting else desk.request(person(desk.engine, folder, "dana"), model, version, reason)
     signed = {s.signer for s in promotion.signatures}
     for name in ("avery", "blake"):
         if name not in signed and not desk.promotion(promotion.id).closed:
             desk.sign(
-                person(name),
+                person(desk.engine, folder, name),
                 promotion.id,
                 meaning="I approve this version for scoring",
                 reason="floors passed on the held-out cohorts; card and plots reviewed",

@@ -119,8 +119,8 @@ def _auc_note(e: Evidence) -> str:
     return f"{formats.signed(d.auc, 4)} against the champion" if d else "on held-out rows"
 
 
-def request(p: Promotion, zone: ZoneInfo) -> Html:
-    """Who asked, for what reason, under which policy."""
+def request(p: Promotion, zone: ZoneInfo, trainer_unknown: str | None = None) -> Html:
+    """Who asked, for what reason, under which policy. trainer_unknown: what to know of a trainer who is no user."""
     replaced = f"version {p.replaces}" if p.replaces else "nothing: it would be the first"
     policy = (
         f"{p.policy.quorum} of {' or '.join(p.policy.roles)}; a signature counts {p.policy.signature_days} days"
@@ -132,7 +132,7 @@ def request(p: Promotion, zone: ZoneInfo) -> Html:
         ["requested", markup.join([f"by {p.requester}, ", markup.at(p.requested_at, zone)], "")],
         ["because", p.reason],
         ["replaces", replaced],
-        ["trained by", p.trainer],
+        ["trained by", markup.status("watch", trainer_unknown) if trainer_unknown else p.trainer],
         ["policy", policy],
         ["manifest", markup.digest(p.manifest_sha256)],
     ]

@@ -22,6 +22,7 @@ class Evidence:
     """hashes: the manifest against the records. faults: what is missing or changed, each as a sentence.
 
     checks: the training run's gate. comparison: without ids of subjects. genuine: signers whose signature is whole.
+    trainer_unknown: what to know of a trainer who is no user.
     """
 
     hashes: tuple[Compared, ...]
@@ -31,6 +32,7 @@ class Evidence:
     kept: Kept | None
     comparison: Comparison | None
     genuine: frozenset[str]
+    trainer_unknown: str | None
 
     @property
     def changed(self) -> tuple[Compared, ...]:
@@ -59,6 +61,7 @@ def evidence(desk: Approvals, p: Promotion) -> Evidence:
         kept=kept,
         comparison=compared_with,
         genuine=frozenset(s.signer for s in p.signatures if genuine(p, s, public)),
+        trainer_unknown=desk.trainer_unknown(p),
     )
 
 

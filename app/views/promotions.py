@@ -117,7 +117,7 @@ def _evidence(home: Home, p: Promotion, e: Evidence) -> None:
     st.html(
         markup.block(
             markup.heading("Request", p.id),
-            promotion_facts.request(p, home.zone),
+            promotion_facts.request(p, home.zone, e.trainer_unknown),
             markup.GAP,
             markup.heading("Evidence", "each hash of the manifest against the records of this moment"),
             promotion_facts.evidence_table(e.hashes),

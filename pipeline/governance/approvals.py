@@ -15,7 +15,7 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from pipeline import ledger
+from pipeline import clock, ledger
 from pipeline.config import Settings
 from pipeline.errors import ModelRefused, NotFound, PromotionRefused, ScoretraceError
 from pipeline.governance import audit, canonical_json, coverage, dsse, keys, users
@@ -25,7 +25,7 @@ from pipeline.governance.access import RULES, Actor, may, require
 from pipeline.governance.manifest import manifest_of, sha256, training_of
 from pipeline.governance.promotion_log import book_of
 from pipeline.governance.promotion_state import Book, Promotion
-from pipeline.governance.signatures import SIGNATURE_TYPE
+from pipeline.governance.signatures import SIGNATURE_TYPE, sound
 from pipeline.governance.texts import shown
 from pipeline.portfolio import Portfolio
 from pipeline.registry import Registry
@@ -69,6 +69,16 @@ class Approvals:
         with self.engine.begin() as connection:
             gone = (u.disabled or not signers & set(u.roles) or coverage.of_user(connection, u.name) for u in known)
             return frozenset(u.name for u, out in zip(known, gone, strict=True) if out)
+
+    def trainer_unknown(self, p: Promotion) -> str | None:
+        """Where users exist: that the trainer on record is none of them, so that no rule can hold that person to it."""
+        known = {name.casefold() for name in users.known_names(self.engine)}
+        if not known or p.trainer.casefold() in known:
+            return None
+        return (
+            f"trained by {p.trainer}, who is no user here: that whoever trained it does not sign cannot be told. "
+            "A scheduler's account is fine; a person trains with `scoretrace retrain --as NAME`"
+        )
 
     # -- the request and its review
 
@@ -286,7 +296,9 @@ class Approvals:
 
         Safe to call at any time and by anyone: it only carries out what the records have decided. An alias that
         somebody moved or removed by hand is put back while the promotion lets its version score. Returns what it did.
+        Raises MachineRefused when the clock was set back.
         """
+        clock.require(self.engine)
         done = []
         for id_, p in self.book().promotions.items():
             if not p.closed and self._take_effect(id_):
@@ -304,7 +316,7 @@ class Approvals:
 
         def step(book: Book) -> tuple[str, str, Mapping[str, Any]]:
             p = checks.found(book, id_)
-            if against := rules.against_rollback(book, p, self._newest_night(), self.now()):
+            if against := rules.against_rollback(book, self._sound(p), self._newest_night(), self.now()):
                 raise PromotionRefused(against, "`scoretrace promotions list` shows what was approved before")
             self.registry.text(self.registry.get(p.model, p.version))
             due = (self.now() + REVIEW_OWED).date().isoformat()
@@ -364,7 +376,11 @@ class Approvals:
         return self.promotion(id_)
 
     def _act(self, actor: Actor, permission: str, about: str, step: Step) -> None:
-        """Who may, then the rules under the lock, then the record; a refusal is recorded and raised."""
+        """Who may, then the rules under the lock, then the record; a refusal is recorded and raised.
+
+        With a clock that was set back nothing is recorded at all: every validity hangs on it.
+        """
+        clock.require(self.engine)
         try:
             require(actor, permission)
             with self.engine.begin() as connection:
@@ -378,6 +394,9 @@ class Approvals:
             audit.append(self.engine, actor=actor.name, action="promotion.refused", subject=subject, detail=detail)
             raise
 
+    def _sound(self, p: Promotion) -> Promotion:
+        return sound(p, keys.PublicKeys(self.settings.keys_dir))
+
     def _newest_night(self) -> date:
         """The as-of date that readers see; where none is published yet, today."""
         newest = ledger.latest_publication(self.engine)
@@ -387,7 +406,7 @@ class Approvals:
         with self.engine.begin() as connection:
             audit.hold_off_others(connection)
             book = book_of(connection)
-            p = checks.found(book, id_)
+            p = self._sound(checks.found(book, id_))
             if rules.against_promoting(book, p, self.now(), self.disabled()):
                 return False
             signers = [s.signer for s in rules.counted(p, self.now(), self.disabled())]

@@ -12,7 +12,7 @@ from pipeline.governance import keys
 from pipeline.governance import promotion_rules as rules
 from pipeline.governance.promotion_log import book_of
 from pipeline.governance.promotion_state import Promotion
-from pipeline.governance.signatures import genuine
+from pipeline.governance.signatures import sound
 from pipeline.registry import ModelVersion, Registry
 
 
@@ -49,11 +49,9 @@ def require_approved(
             f"which is in force, approves version {p.version} (digest {p.digest[:12]})",
             "`scoretrace promotions finish` puts the approved version back",
         )
-    public = keys.PublicKeys(settings.keys_dir)
-    whole = tuple(s for s in p.signatures if genuine(p, s, public))
-    sound = Promotion(**{**vars(p), "signatures": whole})
-    if against := rules.against_scoring(sound, as_of, now):
-        false = ", ".join(s.signer for s in p.signatures if s not in whole)
+    whole = sound(p, keys.PublicKeys(settings.keys_dir))
+    if against := rules.against_scoring(whole, as_of, now):
+        false = ", ".join(s.signer for s in p.signatures if s not in whole.signatures)
         told = f"; the signature on record of {false} is not genuine" if false else ""
         raise ModelRefused(
             f"promotion {p.id} of {version} does not let it score {as_of}: {against}{told}",

@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine
 
+from pipeline import clock
 from pipeline.errors import InventoryRefused, ScoretraceError
 from pipeline.governance import audit, inventory, texts
 from pipeline.governance.access import Actor, require
@@ -70,6 +71,7 @@ def respond(engine: Engine, portfolio: Portfolio, actor: Actor, model: str, trig
 
 def _act(engine: Engine, portfolio: Portfolio, actor: Actor, model: str, step: Step) -> None:
     portfolio.model(model)
+    clock.require(engine)  # a date that is not true would decide when a review is due
     subject = f"model:{model}"
     try:
         require(actor, "inventory.edit")

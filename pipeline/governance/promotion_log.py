@@ -29,7 +29,8 @@ class LetScore:
 
 def book_of(where: Engine | Connection) -> Book:
     """Every promotion, as the audit log has it."""
-    return fold(event_of(r) for r in audit.records(where, action="promotion."))
+    found = (*audit.records(where, action="promotion."), *audit.records(where, action="key.rotated"))
+    return fold(event_of(r) for r in sorted(found, key=lambda r: r.seq))
 
 
 def let_score(

@@ -21,13 +21,13 @@ SKEW = timedelta(minutes=2)
 
 def against_signing(p: Promotion, actor: Actor, now: datetime, disabled: Collection[str] = ()) -> str | None:
     """Why this person may not sign this promotion now."""
-    if closed := _closed(p):
+    if closed := _closed(p) or _superseded(p):
         return closed
     if not set(actor.roles) & set(p.policy.roles):
         return f"the policy asks for {' or '.join(p.policy.roles)}; {actor.name} is {', '.join(sorted(actor.roles))}"
-    if actor.name == p.trainer:
+    if _same(actor.name, p.trainer):
         return f"{actor.name} trained {p.model} version {p.version}; another person must sign"
-    if actor.name == p.requester:
+    if _same(actor.name, p.requester):
         return f"{actor.name} requested this promotion; another person must sign"
     if actor.name in {s.signer for s in counted(p, now, disabled)}:
         return f"{actor.name} has signed it already; one person counts once"
@@ -72,7 +72,8 @@ def counted(p: Promotion, now: datetime, disabled: Collection[str] = ()) -> tupl
     oldest = moment - timedelta(days=p.policy.signature_days)
     found: dict[str, Signature] = {}
     for s in p.signatures:
-        fits = set(s.roles) & set(p.policy.roles) and s.signer not in (p.trainer, p.requester) and s.signer not in gone
+        made = _same(s.signer, p.trainer) or _same(s.signer, p.requester)
+        fits = set(s.roles) & set(p.policy.roles) and not made and s.signer not in gone
         if p.promoted_by is not None and s.signer not in p.promoted_by:
             continue
         if fits and oldest <= s.at <= moment + SKEW and s.at >= p.requested_at:
@@ -82,7 +83,7 @@ def counted(p: Promotion, now: datetime, disabled: Collection[str] = ()) -> tupl
 
 def missing(p: Promotion, now: datetime, disabled: Collection[str] = ()) -> tuple[str, ...]:
     """What a promotion lacks to be complete, each as a sentence; empty when nothing."""
-    lacks = []
+    lacks = [newer] if p.promoted_at is None and (newer := _superseded(p)) else []
     have = len(counted(p, now, disabled))
     if have < p.policy.quorum:
         more = p.policy.quorum - have
@@ -158,6 +159,21 @@ def status(p: Promotion, now: datetime, disabled: Collection[str] = ()) -> str:
     if expires is not None:
         return "expired" if now > expires else "promoted"
     return "ready" if not missing(p, now, disabled) else "open"
+
+
+def _same(one: str, other: str) -> bool:
+    """Whether two names may be one person's: a provider or a machine may write capitals that another does not."""
+    return one.casefold() == other.casefold()
+
+
+def _superseded(p: Promotion) -> str | None:
+    if p.superseded is None:
+        return None
+    was = f"version {p.replaces}" if p.replaces else "no version"
+    return (
+        f"promotion {p.superseded} came into force since, and this one was requested when {was} was; its evidence "
+        "compares with what does not score any more. Have it rejected or withdrawn, and request it anew"
+    )
 
 
 def _closed(p: Promotion) -> str | None:

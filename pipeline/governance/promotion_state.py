@@ -6,7 +6,7 @@ Events are records of the audit log about ``promotion:ID``. What they have decid
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -17,7 +17,10 @@ from pipeline.governance.policy import Policy
 
 @dataclass(frozen=True)
 class Signature:
-    """A signature as it was given. envelope: DSSE over what was signed."""
+    """A signature as it was given. envelope: DSSE over what was signed.
+
+    retired: keys of the envelope that had been replaced when it came on record; what they seal is worth nothing then.
+    """
 
     signer: str
     roles: tuple[str, ...]
@@ -25,6 +28,7 @@ class Signature:
     meaning: str
     reason: str
     envelope: Mapping[str, Any] = field(repr=False)
+    retired: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,8 @@ class Promotion:
     """The state of one request to let a version score. external_reference: of an approval elsewhere, named by whom.
 
     logins_asked: who was sent to the identity provider to sign this promotion, and when they last were.
-    promoted_by: whose signatures counted when it took effect; None where its record does not say.
+    promoted_by: whose signatures counted when it took effect; None where its record does not say. superseded: the
+    promotion that came into force while this one was open: what its evidence compares with does not score any more.
     """
 
     id: str
@@ -112,6 +117,7 @@ class Promotion:
     promoted_at: datetime | None = None
     promoted_by: tuple[str, ...] | None = None
     alias_moved: bool = False
+    superseded: str | None = None
 
     @property
     def closed(self) -> bool:
@@ -157,10 +163,13 @@ def fold(events: Iterable[Event]) -> Book:
     promotions: dict[str, Promotion] = {}
     in_force: dict[str, InForce] = {}
     frozen: dict[str, tuple[str, str]] = {}
+    retired: set[str] = set()
     for event in events:
         kind, _, name = event.subject.partition(":")
         if event.action == "promotion.requested":
             promotions[name] = _requested(name, event)
+        elif event.action == "key.rotated":
+            retired.add(str(event.detail["replaces"]))
         elif event.action == "promotion.frozen":
             frozen[name] = (event.actor, str(event.detail["reason"]))
         elif event.action == "promotion.unfrozen":
@@ -168,13 +177,15 @@ def fold(events: Iterable[Event]) -> Book:
         elif event.action == "promotion.rolled_back":
             to = str(event.detail["promotion"])
             in_force[name] = InForce(to, event.at, event.seq, event.actor, str(event.detail["review_due"]))
+            _supersede(promotions, name, to)
         elif event.action == "promotion.alias_moved" and kind == "model":
             if name in in_force:
                 in_force[name] = replace(in_force[name], alias_moved=True)
         elif name in promotions:
-            promotions[name] = _stepped(promotions[name], event)
+            promotions[name] = _stepped(promotions[name], event, retired)
             if event.action == "promotion.promoted":
                 in_force[promotions[name].model] = InForce(name, event.at, event.seq)
+                _supersede(promotions, promotions[name].model, name)
             if event.action == "promotion.withdrawn":
                 held = in_force.get(promotions[name].model)
                 if held is not None and held.promotion == name:
@@ -203,11 +214,21 @@ def _requested(name: str, event: Event) -> Promotion:
     )
 
 
-def _stepped(p: Promotion, event: Event) -> Promotion:
+def _supersede(promotions: dict[str, Promotion], model: str, by: str) -> None:
+    for id_, p in promotions.items():
+        if p.model == model and not p.closed:
+            promotions[id_] = replace(p, superseded=by)
+
+
+def _stepped(p: Promotion, event: Event, retired: Collection[str]) -> Promotion:
     d = event.detail
     match event.action:
         case "promotion.signed":
-            given = Signature(event.actor, tuple(d["roles"]), event.at, d["meaning"], d["reason"], d["envelope"])
+            sealed_by = (s["keyid"] for s in d["envelope"].get("signatures", ()))
+            given = Signature(
+                event.actor, tuple(d["roles"]), event.at, d["meaning"], d["reason"], d["envelope"],
+                tuple(key for key in sealed_by if key in retired),
+            )  # fmt: skip
             return replace(p, signatures=(*p.signatures, given))
         case "promotion.finding_raised":
             found = Finding(d["id"], d["text"], bool(d["blocking"]), d["owner"], d["due"], event.actor, event.at)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import datetime
 
 from pipeline.errors import SignatureRefused
@@ -14,8 +15,16 @@ from pipeline.governance.promotion_state import Promotion, Signature
 SIGNATURE_TYPE = "application/vnd.scoretrace.signature+json"
 
 
+def sound(p: Promotion, public: keys.PublicKeys) -> Promotion:
+    """The promotion with those of its signatures that are genuine: what rules are asked about before it counts."""
+    return replace(p, signatures=tuple(s for s in p.signatures if genuine(p, s, public)))
+
+
 def genuine(p: Promotion, s: Signature, public: keys.PublicKeys) -> bool:
-    """Whether a signature's envelope is whole and says of this manifest what its record says."""
+    """Whether a signature's envelope is whole, sealed with the key of its time, and says of this manifest what its
+    record says."""
+    if s.retired:
+        return False
     try:
         said = json.loads(dsse.opened(json.dumps(s.envelope), public, payload_type=SIGNATURE_TYPE))
     except SignatureRefused:

@@ -11,22 +11,25 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from sqlalchemy import text
 
 from app.auditing import record
 from pipeline.comparison import store
-from pipeline.errors import AccessDenied, ModelRefused, NotFound, PromotionRefused, RecordRefused
-from pipeline.governance import audit, dsse, keys, users
+from pipeline.control import audit_log
+from pipeline.errors import AccessDenied, MachineRefused, ModelRefused, NotFound, PromotionRefused, RecordRefused
+from pipeline.governance import audit, canonical_json, chain, checkpoints, dsse, keys, users
 from pipeline.governance import promotion_rules as rules
+from pipeline.governance.access import Actor
 from pipeline.governance.approvals import Approvals
 from pipeline.governance.approved import require_approved
 from pipeline.governance.promotion_log import let_score
 from pipeline.governance.promotion_state import Promotion
-from pipeline.governance.signatures import SIGNATURE_TYPE
+from pipeline.governance.signatures import SIGNATURE_TYPE, genuine
 from tests.pipeline import small_book
 from tests.pipeline.small_book import NIGHT, Book
-from tests.signing_off import APPROVERS, person
+from tests.signing_off import APPROVERS, at_the_home, person
 
 
 @pytest.fixture
@@ -122,7 +125,7 @@ def test_words_are_text_and_must_be_there(book: Book) -> None:
 
 
 def test_two_who_sign_at_once_both_count_once_each(book: Book) -> None:
-    for _ in range(50):
+    for _ in range(200 if hypothesis.settings.default.max_examples >= 3_000 else 50):  # --hypothesis-profile=long
         p = desk(book).request(person("dana", "data_scientist"), "pd_default", second(book), "again")
         both = threading.Barrier(4)
         errors: list[BaseException] = []
@@ -553,3 +556,48 @@ def test_scoring_names_the_promotion_whose_version_is_gone_from_the_registry(boo
     book.registry._client.delete_model_version("pd_default", "1")
     with pytest.raises(ModelRefused, match=f"no version of pd_default .* {held}, which is in force, approves"):
         approved(book)
+
+
+def test_a_stolen_key_signs_nothing_once_it_is_replaced(book: Book) -> None:
+    p = asked(book)
+    sign(book, p, "avery")
+    stolen = keys.signing_key(book.settings.keys_dir)
+    checkpoints.rotate_key(book.settings, book.engine, actor=at_the_home())
+    (given,) = desk(book).promotion(p.id).signatures
+    said = json.loads(base64.b64decode(given.envelope["payload"])) | {
+        "signer": "blake", "signed_at": datetime.now(UTC).isoformat()
+    }  # fmt: skip
+    envelope = json.loads(dsse.seal(SIGNATURE_TYPE, canonical_json.encode(said), stolen))
+    detail = {k: said[k] for k in ("roles", "meaning", "reason", "signed_at")} | {"envelope": envelope}
+    audit.append(book.engine, actor="blake", action="promotion.signed", subject=f"promotion:{p.id}", detail=detail)
+    assert desk(book).finish() == ()
+    assert desk(book).promotion(p.id).promoted_at is None and approved(book) == 1
+    public = keys.PublicKeys(book.settings.keys_dir)
+    p = desk(book).promotion(p.id)
+    assert [s.signer for s in p.signatures if genuine(p, s, public)] == ["avery"], "given while its key was in force"
+    assert sign(book, p, "cleo").promoted_at
+    assert approved(book) == 2
+
+
+def test_with_a_clock_that_was_set_back_nothing_is_decided(book: Book) -> None:
+    p = asked(book)
+    [last] = audit.records(book.engine)[-1:]
+    ahead = chain.sealed(
+        seq=last.seq + 1, at=(datetime.now(UTC) + timedelta(days=3)).isoformat(), actor="x", action="test.ahead",
+        subject="clock:x", detail="{}", prev_sha256=last.sha256,
+    )  # fmt: skip
+    with book.engine.begin() as connection:
+        connection.execute(audit_log.insert().values(**vars(ahead)))
+    for act in (lambda: sign(book, p, "avery"), desk(book).finish):
+        with pytest.raises(MachineRefused, match="set back"):
+            act()
+    assert audit.records(book.engine)[-1].seq == ahead.seq, "not even a refusal is written"
+
+
+def test_a_trainer_who_is_no_user_is_told_of(book: Book) -> None:
+    p = asked(book)
+    assert desk(book).trainer_unknown(p) is None, "without users there is nobody to tell apart"
+    now, admin = datetime.now(UTC), Actor("root", frozenset({"admin"}), "home", datetime.now(UTC))
+    users.add(book.engine, admin, "dana", ["data_scientist"], "$argon2", now, record)
+    assert f"trained by {p.trainer}, who is no user here" in (desk(book).trainer_unknown(p) or "")
+    assert desk(book).trainer_unknown(replace(p, trainer="Dana")) is None

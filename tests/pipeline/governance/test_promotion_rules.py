@@ -270,3 +270,38 @@ def test_through_a_provider_only_a_login_asked_for_here_and_made_since_signs() -
     desk.now = later + timedelta(minutes=2)
     desk.event("ada", "login_asked", {})
     assert "for this signature" in against("ada", later), "asked anew, signed in anew"
+
+
+def test_a_request_that_another_version_overtook_is_made_anew() -> None:
+    desk = Desk(Policy(quorum=1))
+    other = requested(Policy(quorum=1))
+    desk.events.append(replace(other, seq=2, subject="promotion:q"))
+    desk.event("scoretrace", "promoted", {"model": "pd", "version": 3}, "promotion:q")
+    p = desk.book.promotions["p"]
+    assert p.superseded == "q" and rules.status(p, desk.now) == "open"
+    assert "promotion q came into force since" in (desk.sign("ada") or "")
+    assert any("request it anew" in lack for lack in rules.missing(p, desk.now))
+    desk.events.append(replace(other, seq=4, subject="promotion:r"))
+    assert desk.book.promotions["r"].superseded is None
+    desk.event("ada", "rolled_back", {"promotion": "q", "review_due": "2026-03-09"}, "model:pd")
+    assert desk.book.promotions["r"].superseded == "q"
+    assert desk.book.promotions["q"].superseded is None, "what took effect is not overtaken, it is replaced"
+
+
+def test_a_key_is_worth_nothing_to_what_comes_after_its_replacement() -> None:
+    desk = Desk(Policy())
+    said = {"roles": ["approver"], "meaning": "I approve", "reason": "r"}
+    sealed = {"signatures": [{"keyid": "k1", "sig": ""}]}
+    desk.event("ada", "signed", {**said, "envelope": sealed})
+    rotated = Event(len(desk.events) + 1, desk.now, "root", "key.rotated", "key:k2", {"replaces": "k1"})
+    desk.events.append(rotated)
+    desk.event("ben", "signed", {**said, "envelope": sealed})
+    assert [s.retired for s in desk.book.promotions["p"].signatures] == [(), ("k1",)]
+
+
+def test_a_name_in_other_letters_is_still_the_trainers() -> None:
+    desk = Desk(Policy(quorum=1), trainer="ADA")
+    assert "trained pd version 2" in (desk.sign("ada") or "")
+    desk = Desk(Policy(quorum=1), trainer="ADA")
+    desk.event("ada", "signed", {"roles": ["approver"], "meaning": "I approve", "reason": "r", "envelope": {}})
+    assert rules.counted(desk.book.promotions["p"], desk.now) == ()
