@@ -357,9 +357,9 @@ def test_the_search_narrows_by_who_what_about_and_when(portal: Open, governed: t
 
 def test_a_record_says_what_happened_before_the_hashes_that_it_covers(portal: Open, governed: tuple[Path, str]) -> None:
     home, _ = governed
-    (added, *_) = audit.records(governed_home.reopen(home).engine, action="user.added")
+    (added, *_) = audit.records(governed_home.reopen(home).engine, action="user.add")
     assert "covers" in added.facts and len(added.facts) > 1
-    rows = rows_of(as_(portal, "ana", home, "audit", what="user.added"), "Records, newest first")
+    rows = rows_of(as_(portal, "ana", home, "audit", what="user.add"), "Records, newest first")
     assert rows and all(not row[5].startswith('{"covers') and "role" in row[5] for row in rows)
 
 
