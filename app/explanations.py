@@ -22,7 +22,8 @@ from lineage import changes, evidence
 from lineage import explained as splitting
 from lineage import trace as tracing
 from lineage.changes import Why
-from lineage.columns import ColumnGraph, run_lineage, undated
+from lineage.columns import ColumnGraph, run_lineage
+from lineage.definitions import undated
 from lineage.documentation import TableDoc, documentation
 from lineage.explained import Explained
 from lineage.graph import Difference

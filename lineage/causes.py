@@ -8,7 +8,6 @@ data tests, and definitions of models that changed. The order is a judgement, an
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import duckdb
 from sqlalchemy import Engine
 
 from lineage.columns import DIRECT, ColumnGraph, run_lineage
+from lineage.definitions import undated
 from pipeline import archive, lake, ledger
 from pipeline.config import Settings
 from pipeline.contracts import CONTRACTS, ID, Column
@@ -32,7 +32,6 @@ from pipeline.monitoring.stability import judged_psi
 from pipeline.portfolio import Portfolio
 from pipeline.sql import ident, literal
 
-_DATE_LITERAL = re.compile(r"date '\d{4}-\d{2}-\d{2}'", re.IGNORECASE)
 _FEW_ROWS = 30
 _ALPHA = 0.001
 
@@ -244,12 +243,12 @@ def _as_number(column: Column, event_date: str) -> str:
 
 
 def _texts(settings: Settings, results: Iterable[ledger.DbtResult]) -> dict[str, str]:
-    """Model → its archived SQL without dates; a model whose SQL is gone from the archive is left out."""
+    """Model → its definition of that night; a model whose SQL is gone from the archive is left out."""
     found = {}
     for r in results:
         if r.resource_type == "model" and r.definition_sha256:
             try:
-                found[r.model] = _DATE_LITERAL.sub("", archive.read_text(settings, r.definition_sha256))
+                found[r.model] = undated(archive.read_text(settings, r.definition_sha256))
             except NotFound:
                 continue
     return found

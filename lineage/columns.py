@@ -34,6 +34,7 @@ from lineage.column_walk import (
     column_lineage,
     compose,
 )
+from lineage.definitions import undated
 from lineage.graph import ColumnGraph, TableLineage
 from lineage.kept import Kept
 from pipeline import archive, control, lake, ledger
@@ -45,11 +46,10 @@ from pipeline.registry import Registry
 __all__ = [
     "DIRECT", "INDIRECT", "ROWS", "ColumnGraph", "ColumnLineage", "Input", "LineageRefused", "Schema", "TableLineage",
     "Transformation", "Untraceable", "cached_column_lineage", "catalog_of", "column_lineage", "compose",
-    "lake_at", "model_features", "run_lineage", "scored_tables", "undated",
+    "lake_at", "model_features", "run_lineage", "scored_tables",
 ]  # fmt: skip
 
 _READING = 1  # raised when the walk reads the same SQL differently: what was kept is then read anew
-_DATE_LITERAL = re.compile(r"date '\d{4}-\d{2}-\d{2}'", re.IGNORECASE)
 _SCORE_VALUES = ("pd", "log_odds", "score_points", "grade")
 _REASON_VALUES = ("rank", "feature", "value", "contribution")
 _LAYERS = ("staging", "intermediate", "features", "marts")
@@ -112,11 +112,6 @@ def cached_column_lineage(settings: Settings, sql: str, schema: Schema) -> Colum
     found = column_lineage(sql, named)
     kept.keep(_to_json(found), _READING, text, named)
     return found
-
-
-def undated(sql: str) -> str:
-    """A statement without its date literals: every night's SQL differs from the last in these."""
-    return _DATE_LITERAL.sub("date ''", sql)
 
 
 def _names(text: str, table: str) -> bool:

@@ -7,17 +7,10 @@ change, its literals are carried over by what the unchanged models show: which d
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 
+from lineage.definitions import DATE, undated
 from lineage.recording import RecordedModel, Recording
-
-_DATE = re.compile(r"(?i)\bdate '(\d{4}-\d{2}-\d{2})'")
-
-
-def undated(sql: str) -> str:
-    """The text without its dates: equal for two nights of one definition."""
-    return _DATE.sub("date ''", sql)
 
 
 def rolled_on(first: Recording, second: Recording) -> tuple[tuple[RecordedModel, ...], list[str]]:
@@ -31,7 +24,7 @@ def rolled_on(first: Recording, second: Recording) -> tuple[tuple[RecordedModel,
     for model in first.models:
         other = later.get(model.name)
         if other is not None and undated(other.sql) == undated(model.sql):
-            for old, new in zip(_DATE.findall(model.sql), _DATE.findall(other.sql), strict=True):
+            for old, new in zip(DATE.findall(model.sql), DATE.findall(other.sql), strict=True):
                 became.setdefault(old, set()).add(new)
     rolled = []
     for model in first.models:
@@ -39,11 +32,11 @@ def rolled_on(first: Recording, second: Recording) -> tuple[tuple[RecordedModel,
         if other is not None and undated(other.sql) == undated(model.sql):
             rolled.append(other)
             continue
-        if any(len(became.get(day, ())) != 1 for day in _DATE.findall(model.sql)):
+        if any(len(became.get(day, ())) != 1 for day in DATE.findall(model.sql)):
             return second.models, [
                 f"the definition of {model.name} changed, and what its dates would have become cannot be told: its "
                 "change is counted under time"
             ]
-        sql = _DATE.sub(lambda found: f"date '{next(iter(became[found[1]]))}'", model.sql)
+        sql = DATE.sub(lambda found: f"date '{next(iter(became[found[1]]))}'", model.sql)
         rolled.append(replace(model, sql=sql))
     return tuple(rolled), []

@@ -223,4 +223,5 @@ def _of_group(group: str, found: list[Drift], policy: DriftPolicy, table: str) -
 
 def _said(d: Drift) -> str:
     where = f" in {d.dimension} {d.segment}" if d.dimension else ""
-    return f"{d.feature} PSI {d.psi:.2f}{where} ({d.n:,} rows; {d.launch_psi:.2f} against the version's first nights)"
+    then = "first nights at this time of the month" if d.dimension == "arrival" else "first nights"
+    return f"{d.feature} PSI {d.psi:.2f}{where} ({d.n:,} rows; {d.launch_psi:.2f} against the version's {then})"

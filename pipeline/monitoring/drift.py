@@ -126,18 +126,29 @@ def write_night(
 def launch_counts(
     con: duckdb.DuckDBPyConnection, policy: DriftPolicy, baseline: Baseline, as_of: date
 ) -> BinCounts | None:
-    """The version's first nights before a date, added up from their stored counts; None before there is one."""
+    """The version's first nights before a date, added up from their stored counts; None before there is one.
+
+    What arrives follows the calendar: who is billed on the first of a month has paid nothing in it yet. Arrivals are
+    added up over the version's first nights at this time of the month; none so far leaves their segments out.
+    """
     version = f"model_name = {literal(baseline.model)} AND model_version = {int(baseline.version)}"
-    nights = con.execute(
-        f"SELECT DISTINCT as_of_date FROM {_table('statistics')} WHERE {version} AND scored_by = model_version "
-        f"AND as_of_date < {literal(as_of)} ORDER BY 1 LIMIT {int(policy.launch_nights)}"
-    ).fetchall()
+    nights = [
+        night
+        for (night,) in con.execute(
+            f"SELECT DISTINCT as_of_date FROM {_table('statistics')} WHERE {version} AND scored_by = model_version "
+            f"AND as_of_date < {literal(as_of)} ORDER BY 1"
+        ).fetchall()
+    ]
     if not nights:
         return None
+    first = nights[: policy.launch_nights]
+    alike = [n for n in nights if abs(n.day - as_of.day) <= policy.launch_days][: policy.launch_nights]
+    among = f"dimension <> 'arrival' AND as_of_date IN ({literals(first)})"
+    if alike:
+        among = f"({among} OR dimension = 'arrival' AND as_of_date IN ({literals(alike)}))"
     rows = con.execute(
         "SELECT dimension, segment, feature, bin, CAST(sum(rows) AS BIGINT) AS rows "
-        f"FROM {_table('counts')} WHERE {version} AND as_of_date IN ({literals([n[0] for n in nights])}) "
-        "GROUP BY ALL ORDER BY ALL"
+        f"FROM {_table('counts')} WHERE {version} AND {among} GROUP BY ALL ORDER BY ALL"
     ).to_arrow_table()
     return restored(baseline.bins, rows)
 

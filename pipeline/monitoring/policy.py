@@ -23,7 +23,8 @@ class DriftPolicy:
     once.
     importance: only features up to this rank of the model's gain raise an alert. minimum_rows: neither do segments
     with fewer rows. launch_nights: a version's first nights; an alert needs drift against them too, so that what
-    was so on the day a version took over is shown and not told each night.
+    was so on the day a version took over is shown and not told each night. launch_days: for arrivals these are the
+    first nights whose day of the month is at most so many away, since what arrives follows the calendar.
     calibration_ratio: observed over expected events beyond which, or below whose inverse, a model is off.
     volume_window: loads that a load is compared with when a cause is looked for.
     sample: subjects whose contributions are computed each night.
@@ -40,6 +41,7 @@ class DriftPolicy:
     importance: int = 40
     minimum_rows: int = 100
     launch_nights: int = 7
+    launch_days: int = 3
     calibration_ratio: float = 1.25
     volume_window: int = 28
     sample: int = 400
@@ -74,6 +76,8 @@ def parse(raw: Mapping[str, Any]) -> DriftPolicy:
         raise ValueError("monitoring: alpha and false_alarms are chances between 0 and 1")
     if not all(1 <= nights <= policy.of for nights in (policy.nights, *policy.watched.values())):
         raise ValueError("monitoring: nights, and those of each watched split, must lie between 1 and of")
+    if policy.launch_days < 0:
+        raise ValueError("monitoring: launch_days is at least 0")
     if min(policy.importance, policy.minimum_rows, policy.launch_nights, policy.volume_window, policy.sample) < 1:
         raise ValueError("monitoring: importance, minimum_rows, launch_nights, volume_window, sample: at least 1")
     return policy

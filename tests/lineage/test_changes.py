@@ -11,8 +11,9 @@ import pytest
 from sqlalchemy import select, update
 
 from lineage.changes import PARTS, Why, why
+from lineage.definitions import undated
 from lineage.recording import RecordedModel, Recording, recording
-from lineage.rolling_on import rolled_on, undated
+from lineage.rolling_on import rolled_on
 from pipeline import archive, control, lake
 from pipeline.errors import NotFound
 from tests.conftest import FIRST, SECOND
@@ -220,3 +221,10 @@ def test_a_date_that_became_two_cannot_be_told(two: tuple[Recording, Recording])
 def test_a_model_that_is_gone_on_the_later_night_is_rolled_on(two: tuple[Recording, Recording]) -> None:
     texts, notes = rolled(two, [model("a", f"select date '{FIRST}'")], [model("z", "select 1")])
     assert (texts, notes) == ([f"select date '{SECOND}'"], [])
+
+
+def test_a_definition_is_the_same_whatever_its_dates_and_its_layout() -> None:
+    night = "select a\nfrom t\nwhere d = date '2026-02-28'\n    and a > 1\ngroup by a"
+    month_later = "select a\nfrom t\nwhere d = DATE '2026-03-01'\n    and a > 1\n\n\ngroup by a\n"
+    assert undated(night) == undated(month_later)
+    assert undated(night) != undated(night.replace("a > 1", "a > 2"))

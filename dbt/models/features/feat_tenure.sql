@@ -1,5 +1,6 @@
 {{ config(materialized='tonight') }}
 -- How long the account is known, how complete its statements are, and whether it recovered before.
+{%- set statement_age = days_between('slots.statement_date_1', as_of()) %}
 select
     slots.account_id,
     cast({{ months_between('slots.opened_on', as_of()) }} as integer) as tenure_months_last
@@ -9,7 +10,7 @@ select
     cast(greatest(
         least(12, {{ months_between('slots.opened_on', 'slots.statement_date_1') }} + 1) - {{ rolling_n('days_past_due', 12) }}, 0
     ) as integer) as statement_gap_count_12m,
-    cast({{ days_between('slots.statement_date_1', as_of()) }} as integer) as statement_age_days_last,
+    cast({{ statement_age }} - greatest(least({{ statement_age }}, 31) - 27, 0) as integer) as statement_age_days_last,
     cures.cures_24m as cure_count_24m,
     cast({{ days_between('cures.last_cured_on', as_of()) }} as integer) as cure_recency_days_24m
 from {{ ref('int_account_slots') }} as slots

@@ -13,9 +13,13 @@ import pytest
 
 from pipeline import booster as native
 from pipeline import lake
+from pipeline.config import Settings
 from pipeline.errors import ConfigError, NotFound
 from pipeline.ledger import Publication, ScoredModel
 from pipeline.monitoring import baselines, drift, monitor, score_drift, stability
+from pipeline.monitoring.bins import Segment, count_bins, read_bins
+from pipeline.monitoring.drift import history, write_night
+from pipeline.monitoring.policy import DriftPolicy
 from pipeline.monitoring.segments import SCORE
 from pipeline.portfolio import Grade
 from pipeline.registry import ModelVersion
@@ -247,3 +251,27 @@ def test_a_home_from_before_says_what_to_do(book: Book) -> None:
         con.execute("DROP TABLE lake.drift.statistics")
     with closing(lake.connect(book.settings)) as con, pytest.raises(ConfigError, match="made before"):
         drift.history(con, NIGHT, NIGHT)
+
+
+def test_arrivals_are_held_against_first_nights_at_the_same_time_of_the_month(tmp_path: Path) -> None:
+    settings, splits = Settings.at(tmp_path), (Segment("arrival", "arrival"),)
+    lake.create(settings, "BIGINT")
+    plain, on_the_first = ((f"SELECT (i % 100) + {more} AS f, "
+                            "CASE WHEN i % 4 = 0 THEN 'new' ELSE 'standing' END AS arrival FROM range(4000) r(i)")
+                           for more in (0, 60))  # fmt: skip
+    with closing(lake.connect(settings, read_only=False)) as con:
+        bins = read_bins(con, plain, ["f"])
+        baseline = baselines.Baseline("m", 1, count_bins(con, plain, bins, splits), {"f": 1})
+
+        def night(day: date, rows: str) -> tuple[float | None, dict[str, float | None]]:
+            write_night(con, DriftPolicy(), baseline, count_bins(con, rows, bins, splits), day, 1)
+            (whole,) = history(con, day, day)
+            return whole.launch_psi, {d.segment: d.launch_psi for d in history(con, day, day, dimension="arrival")}
+
+        night(date(2026, 2, 26), plain)
+        assert night(date(2026, 2, 27), plain) == (0.0, {"new": 0.0, "standing": 0.0})
+        whole, arrivals = night(date(2026, 3, 1), on_the_first)
+        assert whole is not None and whole > 1 and arrivals == {"new": None, "standing": None}, "no first has been seen"
+        whole, arrivals = night(date(2026, 3, 2), plain)
+        assert arrivals["new"] is not None and arrivals["new"] > 1, "against the first alone"
+        assert night(date(2026, 3, 28), plain)[1] == {"new": 0.0, "standing": 0.0}, "as late in the month before"
