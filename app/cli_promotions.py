@@ -268,7 +268,7 @@ def _print(desk: Approvals, p: Promotion) -> None:
     out.print(plain(f"{p.id}: {p.model} version {p.version} ({p.digest[:12]}), {facts['status']}"))
     out.print(plain(f"requested by {p.requester} on {p.requested_at:%Y-%m-%d %H:%M} UTC: {p.reason}"))
     if note := desk.trainer_unknown(p):
-        out.print(plain(f"▲ {note}"))
+        out.print(plain(f"▲ trained by {p.trainer}, {note}"))
     out.print(f"manifest {p.manifest_sha256}")
     if p.external_reference:
         out.print(plain(f"approved elsewhere as {p.external_reference}, recorded by {p.external_by}"))

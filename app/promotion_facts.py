@@ -132,7 +132,7 @@ def request(p: Promotion, zone: ZoneInfo, trainer_unknown: str | None = None) ->
         ["requested", markup.join([f"by {p.requester}, ", markup.at(p.requested_at, zone)], "")],
         ["because", p.reason],
         ["replaces", replaced],
-        ["trained by", markup.status("watch", trainer_unknown) if trainer_unknown else p.trainer],
+        ["trained by", _trainer(p, trainer_unknown)],
         ["policy", policy],
         ["manifest", markup.digest(p.manifest_sha256)],
     ]
@@ -141,6 +141,10 @@ def request(p: Promotion, zone: ZoneInfo, trainer_unknown: str | None = None) ->
     if p.conditions.ends or p.conditions.max_subjects:
         rows.append(["conditions", f"{conditions(p)}; set by {p.conditions.set_by}"])
     return markup.table([Column(""), Column("", "wrap fill")], rows, "The request")
+
+
+def _trainer(p: Promotion, unknown: str | None) -> Cell:
+    return markup.join([markup.status("watch", p.trainer), markup.quiet(unknown)], " ") if unknown else p.trainer
 
 
 def conditions(p: Promotion) -> str:

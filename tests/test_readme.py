@@ -110,7 +110,7 @@ def test_harbor_comes_aboard_by_the_readmes_own_words(tmp_path: Path) -> None:
     write_harbor(tmp_path / "harbor-files")
     ((_, commands),) = blocks("sh harbor")
     printed = [scoretrace(line, tmp_path) for line in commands.splitlines()]
-    assert "version 1 registered" in printed[2]
+    assert "version 1 registered" in printed[5]
     assert "published 2026-02-28" in printed[8]
     assert re.search(r"^H0\d{3}\s+2026-02-28\s+0\.\d+", printed[9], re.MULTILINE)
     assert "✓ proved" in printed[10] and "statements.csv" in printed[10]

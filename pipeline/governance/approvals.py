@@ -76,8 +76,8 @@ class Approvals:
         if not known or p.trainer.casefold() in known:
             return None
         return (
-            f"trained by {p.trainer}, who is no user here: that whoever trained it does not sign cannot be told. "
-            "A scheduler's account is fine; a person trains with `scoretrace retrain --as NAME`"
+            "no user of this home: that the same person does not sign cannot be told. "
+            "A scheduler's account is fine; people train with retrain --as NAME"
         )
 
     # -- the request and its review

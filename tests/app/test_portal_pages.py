@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from app import score_facts
+from app.data import Reason
+from lineage.personal_data import MASK, TOGETHER
 from pipeline import lake
 from tests.app.conftest import Open, html_of
 from tests.published_home import ACCOUNTS, FIRST_ID, GATE_FAILED_ON, LAST, LATE_ON, NIGHTS, settings_for
@@ -192,12 +195,26 @@ def test_a_permalink_shows_what_was_known_then(portal: Open, history: Path) -> N
     assert app.code[0].value.endswith(f"?as_of=2026-03-09&account={FIRST_ID}")
 
 
-def test_an_application_has_its_stored_reasons(portal: Open, history: Path) -> None:
-    app = portal(history, "scores", application=str(APPLICATION))
-    reasons = rows_of(app, "Strongest contributions to this score")
-    assert reasons[0][:3] == ["dti", "0.440", "+0.41"] and reasons[0][4] == "raises risk"
-    assert reasons[2][2].startswith("−") and reasons[2][4] == "lowers risk"
-    assert reasons[3][1] == "–", "a missing value is a dash"
+def test_stored_reasons_have_signs_and_words_and_personal_ones_are_one_line() -> None:
+    stored = [
+        Reason(1, "dti", 0.44, 0.41), Reason(2, "stated_income", 41_234.5, 0.25), Reason(3, "age", 33.5, 0.125),
+        Reason(4, "recent", None, -0.2),
+    ]  # fmt: skip
+    table = str(score_facts.reason_table(stored, frozenset({"stated_income", "age"})))
+    rows = [
+        [re.sub(r"<[^>]+>", "", cell) for cell in re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row)]
+        for row in re.findall(r"<tr>(.*?)</tr>", table.partition("<tbody>")[2])
+    ]
+    assert rows[0][:3] == ["dti", "0.440", "+0.41"] and rows[0][4] == "raises risk"
+    assert rows[1][:3] == ["recent", "–", "−0.20"] and rows[1][4] == "lowers risk", "a missing value is a dash"
+    assert rows[2][:2] == [TOGETHER, MASK] and float(rows[2][2]) == pytest.approx(0.375, abs=0.006)
+    assert "41" not in table.replace("0.41", "") and "33.5" not in table
+
+
+def test_reasons_of_a_night_without_its_record_are_not_told(portal: Open, history: Path) -> None:
+    """What of them is personal is not known."""
+    page = html_of(portal(history, "scores", application=str(APPLICATION)))
+    assert "the reasons cannot be told" in page and "Strongest contributions" not in page
 
 
 def test_an_application_of_an_earlier_night_says_that_it_is_not_of_tonight(portal: Open, history: Path) -> None:

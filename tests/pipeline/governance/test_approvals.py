@@ -599,5 +599,5 @@ def test_a_trainer_who_is_no_user_is_told_of(book: Book) -> None:
     assert desk(book).trainer_unknown(p) is None, "without users there is nobody to tell apart"
     now, admin = datetime.now(UTC), Actor("root", frozenset({"admin"}), "home", datetime.now(UTC))
     users.add(book.engine, admin, "dana", ["data_scientist"], "$argon2", now, record)
-    assert f"trained by {p.trainer}, who is no user here" in (desk(book).trainer_unknown(p) or "")
+    assert "no user of this home" in (desk(book).trainer_unknown(p) or "")
     assert desk(book).trainer_unknown(replace(p, trainer="Dana")) is None
