@@ -56,7 +56,9 @@ def read(settings: Settings, run_id: str) -> list[tuple[datetime, str]]:
     for line in text.splitlines():
         moment, _, said = line.partition(" ")
         try:
-            lines.append((datetime.fromisoformat(moment), said))
-        except ValueError:  # the end of a line that a killed process did not finish
+            at = datetime.fromisoformat(moment)
+        except ValueError:  # a line that a killed process did not finish
             continue
+        if at.tzinfo is not None:  # nor one that ends within its moment
+            lines.append((at, said))
     return lines

@@ -56,7 +56,7 @@ def test_lines_are_text_and_a_line_cut_off_is_left_out(tmp_path: Path) -> None:
     say("two\nlines")
     say("\x1b[31mred")
     with run_log.path(settings, "run").open("a", encoding="utf-8") as log:
-        log.write("2026-03-1")
+        log.write("2026-03-14T05:00")
     assert [said for _, said in run_log.read(settings, "run")] == ["two", "lines", "\\x1b[31mred"]
     with pytest.raises(NotFound, match="other left no log"):
         run_log.read(settings, "other")
