@@ -37,8 +37,9 @@ bench: $(SETUP)  ## seconds, rows, memory and bytes per stage, beside the floor 
 	$(BIN)/python -m tests.benchmarks.night --accounts $(or $(ACCOUNTS),41000) --nights $(or $(NIGHTS),3) \
 		$(if $(STAGES),--stages $(STAGES)) $(if $(COHORTS),--cohorts $(COHORTS)) $(if $(HOME_AT),--home $(HOME_AT)) $(if $(OUT),--json $(OUT))
 
-bench-explain: $(SETUP)  ## how long a trace and a replay take (ACCOUNTS=100000)
-	$(BIN)/python -m tests.benchmarks.explain --accounts $(or $(ACCOUNTS),20000)
+bench-explain: $(SETUP)  ## how long a trace and a replay take, and whether it grows (ACCOUNTS=100000 NIGHTS=30 EARLY=10 HOME_AT=…)
+	$(BIN)/python -m tests.benchmarks.explain --accounts $(or $(ACCOUNTS),20000) \
+		--nights $(or $(NIGHTS),30) --early $(or $(EARLY),10) $(if $(HOME_AT),--home $(HOME_AT))
 
 bench-drift: $(SETUP)  ## drift of 140 features in one scan, and reading 90 nights of it (ROWS=4100000)
 	$(BIN)/python -m tests.benchmarks.drift --rows $(or $(ROWS),200000) $(if $(EVIDENTLY),--evidently)

@@ -13,6 +13,7 @@ from app import formats, markup
 from app.markup import Cell, Column, Html
 from pipeline.monitoring.alert_state import Cause
 from pipeline.monitoring.drift import Drift
+from pipeline.monitoring.policy import ARRIVAL
 from pipeline.monitoring.segments import SCORE
 
 ORDERS = {"": "importance × PSI", "importance": "importance", "psi": "largest PSI", "name": "name"}
@@ -77,11 +78,16 @@ def figures(d: Drift, least: int) -> Html:
             ("Rows", formats.count(d.n), f"in {d.bins} bins{', floor used' if d.floored else ''}; {against}"),
             ("Missing", formats.share(d.missing_rate), "of the rows"),
             *([("New categories", formats.share(d.new_category_rate), "of the rows")] if new else []),
-            ("First nights", _figure(d.launch_psi), "PSI against the version's first nights"),
+            ("First nights", _figure(d.launch_psi), _launch_note(d)),
             ("Jensen–Shannon", _figure(d.jensen_shannon), f"bits; Wasserstein {_number(d.wasserstein)}"),
             ("Importance", f"{d.importance}" if d.importance else formats.MISSING, rank),
         ]
     )
+
+
+def _launch_note(d: Drift) -> str:
+    same = ", at the same time of the month" if d.dimension == ARRIVAL else ""
+    return f"PSI against the version's first nights{same}"
 
 
 def night_table(rows: Sequence[Drift], caption: str, least: int) -> Html:

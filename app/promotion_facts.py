@@ -121,7 +121,7 @@ def _auc_note(e: Evidence) -> str:
 
 def request(p: Promotion, zone: ZoneInfo, trainer_unknown: str | None = None) -> Html:
     """Who asked, for what reason, under which policy. trainer_unknown: what to know of a trainer who is no user."""
-    replaced = f"version {p.replaces}" if p.replaces else "nothing: it would be the first"
+    replaced = f"version {p.replaces}" if p.replaces else "nothing: no version was in force"
     policy = (
         f"{p.policy.quorum} of {' or '.join(p.policy.roles)}; a signature counts {p.policy.signature_days} days"
         + (f"; {p.policy.waiting_hours} hours of waiting" if p.policy.waiting_hours else "")

@@ -15,7 +15,7 @@ from datetime import date
 from pipeline.ledger import DbtResult, GateVerdict
 from pipeline.monitoring.alert_state import ACKNOWLEDGED, OPEN, RAISED, REOPENED, RESOLVED, UPDATED, Alert
 from pipeline.monitoring.drift import Drift
-from pipeline.monitoring.policy import DriftPolicy
+from pipeline.monitoring.policy import ARRIVAL, DriftPolicy
 from pipeline.monitoring.segments import SCORE
 from pipeline.portfolio import Portfolio
 
@@ -223,5 +223,5 @@ def _of_group(group: str, found: list[Drift], policy: DriftPolicy, table: str) -
 
 def _said(d: Drift) -> str:
     where = f" in {d.dimension} {d.segment}" if d.dimension else ""
-    then = "first nights at this time of the month" if d.dimension == "arrival" else "first nights"
+    then = "first nights at this time of the month" if d.dimension == ARRIVAL else "first nights"
     return f"{d.feature} PSI {d.psi:.2f}{where} ({d.n:,} rows; {d.launch_psi:.2f} against the version's {then})"

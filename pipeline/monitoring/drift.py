@@ -20,7 +20,7 @@ from pipeline.ledger import Publication
 from pipeline.monitoring import panel
 from pipeline.monitoring.baselines import Baseline, replace, require_tables
 from pipeline.monitoring.bins import BinCounts, count_bins, restored, stored
-from pipeline.monitoring.policy import DriftPolicy
+from pipeline.monitoring.policy import ARRIVAL, DriftPolicy
 from pipeline.monitoring.segments import night_rows, segments_of
 from pipeline.portfolio import ModelSpec, Portfolio
 from pipeline.sql import ident, literal, literals
@@ -143,9 +143,10 @@ def launch_counts(
         return None
     first = nights[: policy.launch_nights]
     alike = [n for n in nights if abs(n.day - as_of.day) <= policy.launch_days][: policy.launch_nights]
-    among = f"dimension <> 'arrival' AND as_of_date IN ({literals(first)})"
+    arrives = f"(dimension = {literal(ARRIVAL)})"
+    among = f"NOT {arrives} AND as_of_date IN ({literals(first)})"
     if alike:
-        among = f"({among} OR dimension = 'arrival' AND as_of_date IN ({literals(alike)}))"
+        among = f"({among} OR {arrives} AND as_of_date IN ({literals(alike)}))"
     rows = con.execute(
         "SELECT dimension, segment, feature, bin, CAST(sum(rows) AS BIGINT) AS rows "
         f"FROM {_table('counts')} WHERE {version} AND {among} GROUP BY ALL ORDER BY ALL"

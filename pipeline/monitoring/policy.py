@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-SEGMENTS = ("product", "state", "vintage", "grade", "arrival", "channel")
+ARRIVAL = "arrival"
+SEGMENTS = ("product", "state", "vintage", "grade", ARRIVAL, "channel")
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class DriftPolicy:
     """
 
     segments: tuple[str, ...] = SEGMENTS
-    watched: Mapping[str, int] = field(default_factory=lambda: {"arrival": 1})
+    watched: Mapping[str, int] = field(default_factory=lambda: {ARRIVAL: 1})
     moderate: float = 0.10
     high: float = 0.25
     alpha: float = 0.05

@@ -8,6 +8,7 @@ from datetime import date
 from pipeline import lake
 from pipeline.contracts import PRODUCTS
 from pipeline.monitoring.bins import Segment
+from pipeline.monitoring.policy import ARRIVAL
 from pipeline.sql import ident, literal
 
 SCORE = "score"
@@ -32,7 +33,7 @@ def segments_of(subject: str, chosen: Sequence[str], columns: Collection[str]) -
         opened = "year(as_of_date - to_months(CAST(tenure_months_last AS INTEGER)))"
         splits["vintage"] = (opened, "tenure_months_last", False)
         fresh = "CASE WHEN statement_age_days_last < \"segment days\" THEN 'new' ELSE 'standing' END"
-        splits["arrival"] = (fresh, "statement_age_days_last", False)
+        splits[ARRIVAL] = (fresh, "statement_age_days_last", False)
     return tuple(
         Segment(name, splits[name][0], splits[name][2])
         for name in chosen

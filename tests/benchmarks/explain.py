@@ -1,7 +1,7 @@
 """How long a question takes: trace, replay of one, replay of a night. ``make bench-explain ACCOUNTS=100000``.
 
 Run by hand and never by the tests. Reads as ratios within one run: a replayed night against that night's own features
-and scoring, and a trace after all nights against one after the first ten.
+and scoring, and a trace after all nights against one after the first few.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from pipeline.config import Settings, prepare_process
 from tests.signing_off import at_the_home
 
 LAST_NIGHT = date(2026, 3, 14)
-EARLY = 10  # nights after which the first questions are asked
 
 
 def main() -> None:
@@ -27,6 +26,7 @@ def main() -> None:
     parser.add_argument("--accounts", type=int, default=100_000)
     parser.add_argument("--months", type=int, default=26)
     parser.add_argument("--nights", type=int, default=30)
+    parser.add_argument("--early", type=int, default=10, help="nights after which the first questions are asked")
     parser.add_argument("--questions", type=int, default=40)
     parser.add_argument("--home", type=Path, help="keep the home here, or ask the one that is there already")
     arguments = parser.parse_args()
@@ -74,11 +74,11 @@ def _bench(settings: Settings, arguments: argparse.Namespace) -> None:
             warehouse=warehouse,
         )
         print(f"night {number} of {len(nights)}: {night}", file=sys.stderr)
-        if number == EARLY:
+        if number == arguments.early:
             early = _questions(settings, night, arguments.questions)
     last = _questions(settings, nights[-1], arguments.questions)
     if early:
-        print(f"trace after {len(nights)} nights / after {EARLY}: {last / early:.2f}")
+        print(f"trace after {len(nights)} nights / after {arguments.early}: {last / early:.2f}")
     _replay(settings, nights[-1])
 
 

@@ -2,7 +2,7 @@
 
 Run by hand and never by the tests: machines differ, so read the figures as ratios within one run. Each stage is a
 process of its own, so that its peak memory (resident, from the kernel) is its own. After the nights come what they are
-compared with: the floor of the same SQL and the same booster, and pandas (tests/benchmarks/floor.py).
+compared with: the floor of the same SQL and the same booster, pandas (tests/benchmarks/floor.py), and Evidently.
 """
 
 from __future__ import annotations
@@ -23,11 +23,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from pipeline.config import Settings, prepare_process
+from tests.benchmarks import drift
 from tests.signing_off import at_the_home
 
 LAST_NIGHT = date(2026, 3, 14)
+EVIDENTLY_ROWS = 200_000
 PANDAS, DUCKDB = "a window feature in pandas", "a window feature in DuckDB"
-STAGES = ("generate", "init", "history", "train", "nights", "explain", "floor", "pandas", "maintain")
+STAGES = ("generate", "init", "history", "train", "nights", "explain", "floor", "pandas", "drift", "maintain")
 
 
 def main() -> None:
@@ -99,6 +101,8 @@ def _ratios(seconds: dict[str, float], last_night: str) -> dict[str, float]:
             found["replay of the night / its features and score (at most 1.3)"] = replayed / (path[0] + path[1])  # type: ignore[operator]
     if {PANDAS, DUCKDB} <= seconds.keys():
         found["pandas / DuckDB, a window feature"] = seconds[PANDAS] / seconds[DUCKDB]
+    if {drift.OURS, drift.THEIRS} <= seconds.keys():
+        found[f"Evidently / ours, drift of {drift.FEATURES} features"] = seconds[drift.THEIRS] / seconds[drift.OURS]
     return found
 
 
@@ -149,6 +153,10 @@ def _stage(arguments: argparse.Namespace) -> None:
         rows, *found = pandas_instead(settings, LAST_NIGHT)
         for name, (seconds, features) in zip((PANDAS, DUCKDB), found, strict=True):
             lines.append(_line(name, started, rows) | {"seconds": seconds / features})
+    elif arguments.stage == "drift":
+        for name, seconds, peak in drift.measured(EVIDENTLY_ROWS, evidently=True):
+            if name in (drift.OURS, drift.THEIRS):
+                lines.append({"stage": name, "seconds": seconds, "rows": EVIDENTLY_ROWS, "peak_mib": peak})
     elif arguments.stage == "maintain":
         from pipeline import maintain
 
