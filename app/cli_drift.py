@@ -163,15 +163,16 @@ def ack(
 ) -> None:
     """Answer for an alert until a date. It reopens by itself after that, or when it gets worse."""
     from pipeline import ledger
+    from pipeline.home import open_home
     from pipeline.monitoring.alerts import acknowledge
 
     settings = Settings.load()
-    engine = ledger.open_ledger(settings)
+    portfolio, engine = open_home(settings)
     who = signed_in(settings, engine, sign_in_as, password_file)
     published = ledger.latest_publication(engine)
     # Alerts live by as-of dates: a book that is months behind the calendar acknowledges by its own.
     today = published.as_of if published else datetime.now(UTC).date()
-    found = acknowledge(engine, who, id_, why=reason, until=until.date(), today=today)
+    found = acknowledge(engine, who, id_, why=reason, until=until.date(), today=today, policy=portfolio.monitoring)
     out.print(plain(f"◌ {found.id}: {who.name} answers for it until {until.date()}"))
 
 

@@ -64,15 +64,17 @@ class Search:
     def causes(self, finding: Finding) -> tuple[Cause, ...]:
         """The causes of a finding, likeliest first; none when nothing upstream of a drift stands out."""
         found: list[Weighed] = []
+        # What stood on several nights came with the first of them: what it is held against ends before that.
+        before = self.portfolio.period_start(finding.since or self._as_of)
         if finding.kind == DRIFT:
             feeds = self._feeding(finding.columns)
             tables = {column.rpartition(".")[0] for column in feeds}
             for table in sorted(tables):
                 mine = {c.rpartition(".")[2]: share for c, share in feeds.items() if c.startswith(f"{table}.")}
-                found += self._of_table(table.removeprefix("raw."), mine)
-            found += self._definitions(finding.columns)
+                found += self._of_table(table.removeprefix("raw."), mine, before)
+            found += self._definitions(finding.columns, finding.since or self._as_of)
         else:
-            found += [w for name in finding.columns for w in self._of_found(finding, name)]
+            found += [w for name in finding.columns for w in self._of_found(finding, name, before)]
         best: dict[str, Weighed] = {}
         for weighed in sorted(found, key=lambda w: (-w.weight, w.cause.source)):
             best.setdefault(f"{weighed.cause.source} {weighed.cause.reason}", weighed)
@@ -107,7 +109,7 @@ class Search:
 
     # -- what that night recorded
 
-    def _of_table(self, table: str, feeds: Mapping[str, float]) -> list[Weighed]:
+    def _of_table(self, table: str, feeds: Mapping[str, float], before: date) -> list[Weighed]:
         """Evidence about a raw table and those of its columns that feed what was found (column → share fed)."""
         share = max(feeds.values(), default=0.0)
         found = [
@@ -119,11 +121,11 @@ class Search:
             and (v.subject == table or (v.subject.startswith(f"{table}.") and v.subject.rpartition(".")[2] in feeds))
         ]
         with closing(lake.connect(self.settings, snapshot=self._snapshot)) as con:
-            found += [Weighed(w.weight * share, w.cause) for w in self._loads(con, table)]
-            found += self._moved(con, table, feeds)
+            found += [Weighed(w.weight * share, w.cause) for w in self._loads(con, table, before)]
+            found += self._moved(con, table, feeds, before)
         return found
 
-    def _of_found(self, finding: Finding, name: str) -> list[Weighed]:
+    def _of_found(self, finding: Finding, name: str, before: date) -> list[Weighed]:
         """Evidence about a finding of gates, landing, tests or restatements: first what itself says."""
         parts = name.split(".")
         table = parts[1] if parts[0] == "raw" and len(parts) > 1 else ""
@@ -138,11 +140,14 @@ class Search:
             found.append(Weighed(90, Cause(name, finding.message)))
         if table in CONTRACTS:
             with closing(lake.connect(self.settings, snapshot=self._snapshot)) as con:
-                found += self._loads(con, table)
+                found += self._loads(con, table, before)
         return found
 
-    def _loads(self, con: duckdb.DuckDBPyConnection, table: str) -> list[Weighed]:
-        """The night's load of a table: missing, short or long against the window, correcting what came before."""
+    def _loads(self, con: duckdb.DuckDBPyConnection, table: str, before: date) -> list[Weighed]:
+        """The night's load of a table: missing, short or long against the window, correcting what came before it.
+
+        before: where the window ends, a date of which it does not hold the loads any more.
+        """
         first, window = self.portfolio.period_start(self._as_of), self.portfolio.monitoring.volume_window
         row = con.execute(
             """WITH days AS (
@@ -150,9 +155,16 @@ class Search:
                 FROM raw.load_months m JOIN raw.loads l USING (load_id)
                 WHERE m.table_name = $table AND l.state IN ('landed', 'accepted')
                 AND m.load_date > $since AND m.load_date <= $as_of GROUP BY m.load_date)
-            SELECT coalesce(sum(rows) FILTER (load_date >= $first), 0), median(rows) FILTER (load_date < $first),
-                count(*) FILTER (load_date < $first), string_agg(loads, ', ') FILTER (load_date >= $first) FROM days""",
-            {"table": table, "since": first - timedelta(days=window), "as_of": self._as_of, "first": first},
+            SELECT coalesce(sum(rows) FILTER (load_date >= $first), 0), median(rows) FILTER (load_date < $before),
+                count(*) FILTER (load_date < $before),
+                string_agg(loads, ', ') FILTER (load_date >= $first) FROM days""",
+            {
+                "table": table,
+                "since": before - timedelta(days=window),
+                "as_of": self._as_of,
+                "first": first,
+                "before": before,
+            },
         ).fetchone()
         assert row is not None
         rows, usual, days, loads = row
@@ -169,15 +181,16 @@ class Search:
                 )
         if self._snapshot is not None:
             shares = restated_shares(con, self.portfolio, self._as_of, self._snapshot, tables=(table,))
-            restated, of, before = shares.get(table, (0, 1, 0.0))
-            if restated / of > max(0.01, 2 * before):
+            restated, of, most = shares.get(table, (0, 1, 0.0))
+            if restated / of > max(0.01, 2 * most):
                 found.append(Weighed(40, Cause(source, f"{restated:,} of {of:,} rows correct rows that landed before")))
         return found
 
-    def _moved(self, con: duckdb.DuckDBPyConnection, table: str, feeds: Mapping[str, float]) -> list[Weighed]:
-        """Columns whose values tonight are not those of the trailing window: by PSI, and by their nulls."""
-        contract = CONTRACTS[table]
-        first, window = self.portfolio.period_start(self._as_of), self.portfolio.monitoring.volume_window
+    def _moved(
+        self, con: duckdb.DuckDBPyConnection, table: str, feeds: Mapping[str, float], since: date
+    ) -> list[Weighed]:
+        """Columns whose values since a date are not those of the window before it: by PSI, and by their nulls."""
+        contract, window = CONTRACTS[table], self.portfolio.monitoring.volume_window
         read = {
             c.name: sql for c in contract.columns if c.name in feeds and (sql := _as_number(c, contract.event_date))
         }
@@ -185,14 +198,15 @@ class Search:
             return []
         columns = ", ".join(f"{sql} AS {ident(name)}" for name, sql in read.items())
         rows = f"SELECT {columns} FROM {ident('raw', table)} WHERE load_date "
-        before = rows + f"BETWEEN {literal(first - timedelta(days=window))} AND {literal(first - timedelta(days=1))}"
-        tonight = rows + f"BETWEEN {literal(first)} AND {literal(self._as_of)}"
+        before = rows + f"BETWEEN {literal(since - timedelta(days=window))} AND {literal(since - timedelta(days=1))}"
+        tonight = rows + f"BETWEEN {literal(since)} AND {literal(self._as_of)}"
         bins = read_bins(con, before, tuple(read), [c.name for c in contract.columns if c.values and c.name in read])
         then, now = count_bins(con, before, bins), count_bins(con, tonight, bins)
         return [w for name in read if (w := _shift(table, name, then, now, feeds[name])) is not None]
 
-    def _definitions(self, columns: Sequence[str]) -> list[Weighed]:
-        """Models on the path whose SQL, dates aside, is not that of the night published before; failed tests there."""
+    def _definitions(self, columns: Sequence[str], since: date) -> list[Weighed]:
+        """Models on the path whose SQL, dates aside, is not that of the night published before ``since``, when what
+        was found was not there yet; failed tests there."""
         upstream = {r.table for column in columns for r in self._graph.upstream(column)}
         upstream |= {column.rpartition(".")[0] for column in columns}
         on_path = {t.rpartition(".")[2] for t in upstream}
@@ -202,7 +216,7 @@ class Search:
             for r in results
             if r.resource_type == "test" and r.model in on_path and r.status in ("warn", "fail", "error")
         ]
-        earlier = ledger.publications(self.engine, until=self._as_of - timedelta(days=1))
+        earlier = ledger.publications(self.engine, until=since - timedelta(days=1))
         if not earlier:
             return found
         before = _texts(self.settings, ledger.dbt_results(self.engine, earlier[0].run_id))

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 MONEY = "DECIMAL(18,2)"
 RATE = "DECIMAL(9,6)"
 ID = "ID"
+_MOST_SHOWN = 80
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,16 @@ class Column:
 
     def sql_type(self, id_type: str) -> str:
         return id_type if self.type == ID else self.type
+
+    def shown(self, value: object) -> str:
+        """A value of the column for a message. Whom it is about is not said: of an id or personal data, its form."""
+        return form(value) if self.pii or self.type == ID else repr(str(value)[:_MOST_SHOWN])
+
+
+def form(value: object) -> str:
+    """What a value looks like, for messages that are kept and sent on: '-71.5 EUR' is of the form '-99.9 AAA'."""
+    letters = ("9" if c.isdigit() else "A" if c.isupper() else "a" if c.isalpha() else c for c in str(value))
+    return f"a value of the form {''.join(letters)[:_MOST_SHOWN]!r}"
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import duckdb
 
+from pipeline.contracts import form
 from pipeline.errors import LandingError
 from pipeline.portfolio import Extract, Portfolio
 from pipeline.sql import ident, literal
@@ -193,7 +194,7 @@ def _define(
         if hits:
             row, name = hits[0]
             value = con.execute(f"SELECT {ident(name)} FROM {ident(_raw(extract))} WHERE _row = {row}").fetchone()
-            shown = repr(value[0])[:80] if value else "?"
+            shown = form(value[0]) if value else "?"
             others = f" (and {len(hits) - 1} more columns)" if len(hits) > 1 else ""
             raise LandingError(
                 f"{file.path.name}, row {row}, column {name!r}: {shown} is not a {types[name]}{others}", _AGAIN

@@ -221,18 +221,16 @@ def _repeated_file(con: duckdb.DuckDBPyConnection, load: PendingLoad) -> Verdict
 
 def _unique(con: duckdb.DuckDBPyConnection, contract: Contract, load: PendingLoad) -> Verdict:
     key = ", ".join(ident(k) for k in contract.key)
-    shown = " || ' ' || ".join(f"CAST({ident(k)} AS VARCHAR)" for k in contract.key)
     # A key may stand once per load date: a bulk load of history holds later versions of a row too.
     row = con.execute(
-        f"""SELECT count(*), min(name || ' (' || file || ', rows ' || lines || ')') FROM (
-            SELECT {shown} AS name, min(source_file) AS file,
-                   array_to_string(list_sort(list(source_row))[1:3], ', ') AS lines
+        f"""SELECT count(*), arg_min(file || ', rows ' || array_to_string(lines[1:3], ', '), (file, lines)) FROM (
+            SELECT min(source_file) AS file, list_sort(list(source_row)) AS lines
             FROM {ident("raw", contract.table)} WHERE load_id = ? GROUP BY {key}, load_date HAVING count(*) > 1)""",
         [load.load_id],
     ).fetchone()
     assert row is not None
     count, first = row
-    message = f"{load.table}: {count:,} repeated keys" + (f", first {first}" if count else "")
+    message = f"{load.table}: {count:,} repeated keys" + (f", first in {first}" if count else "")
     return Verdict(
         "unique", load.table, FAIL if count else PASS, float(count), f"0 repeats of {', '.join(contract.key)}", message
     )
@@ -243,22 +241,22 @@ def _fixed(con: duckdb.DuckDBPyConnection, contract: Contract, load: PendingLoad
     if not contract.fixed:
         return []
     table, key = ident("raw", contract.table), ", ".join(ident(k) for k in contract.key)
-    names = " || ' ' || ".join(f"CAST(mine.{ident(k)} AS VARCHAR)" for k in contract.key)
     moved = " OR ".join(f"other.{ident(c)} IS DISTINCT FROM mine.{ident(c)}" for c in contract.fixed)
     within = " OR ".join(f"min({ident(c)}) <> max({ident(c)})" for c in contract.fixed)
     count, first = con.execute(
         f"""WITH mine AS (SELECT * FROM {table} WHERE load_id = $load),
         moved AS (
-            SELECT DISTINCT {names} AS name FROM mine JOIN {table} other USING ({key})
-            WHERE other.load_id NOT IN ($load, $before) AND ({moved})
-            UNION
-            SELECT DISTINCT {names} FROM mine WHERE (SELECT count(DISTINCT load_date) > 1 FROM mine)
-            GROUP BY {key} HAVING {within})
-        SELECT count(*), min(name) FROM moved""",
+            SELECT {key}, min(mine.source_file) AS file, min(mine.source_row) AS line
+            FROM mine JOIN {table} other USING ({key})
+            WHERE other.load_id NOT IN ($load, $before) AND ({moved}) GROUP BY {key}
+            UNION ALL
+            SELECT {key}, min(source_file), min(source_row) FROM mine
+            WHERE (SELECT count(DISTINCT load_date) > 1 FROM mine) GROUP BY {key} HAVING {within})
+        SELECT count(DISTINCT ({key})), arg_min(file || ', row ' || line, (file, line)) FROM moved""",
         {"load": load.load_id, "before": load.supersedes or load.load_id},
     ).fetchone() or (0, None)
     what = " or ".join(contract.fixed)
-    message = f"{load.table}: {count:,} known records with another {what}" + (f", first {first}" if count else "")
+    message = f"{load.table}: {count:,} known records with another {what}" + (f", first in {first}" if count else "")
     return [Verdict("fixed", load.table, FAIL if count else PASS, float(count), f"{what} as first known", message)]
 
 
@@ -353,7 +351,7 @@ def _column_verdicts(con, gate, load, columns: list[Column], counts, rows, limit
                 "ORDER BY source_file, source_row LIMIT 1",
                 [load.load_id],
             ).fetchone()
-            where = f"first {first[0]!r} in {first[1]}, row {first[2]}" if first else ""
+            where = f"first {column.shown(first[0])} in {first[1]}, row {first[2]}" if first else ""
             bound = ", ".join(column.values) or f"{column.low} to {column.high}"
             faults.append(
                 Verdict(
@@ -390,7 +388,7 @@ def _known_account(
     if "loan_servicing" not in portfolio.provides:
         return []
     row = con.execute(
-        f"""SELECT count(*), min(CAST(l.{subject} AS VARCHAR)), min(l.source_row), min(l.source_file)
+        f"""SELECT count(*), arg_min(source_file || ', row ' || source_row, (source_file, source_row))
         FROM {ident("raw", contract.table)} l
         WHERE l.load_id = ? {extra}
           AND NOT EXISTS (FROM raw.loan_servicing s WHERE s.account_id = l.{subject})
@@ -400,11 +398,11 @@ def _known_account(
         [load.load_id],
     ).fetchone()
     assert row is not None
-    count, first, line, file = row
+    count, first = row
     limit = portfolio.gates.unknown_account_rows
     message = f"{load.table}: {count:,} rows of unknown accounts"
     if count:
-        message += f", for example {first} (from {file}, row {line} on)"
+        message += f", first in {first}"
     return [
         Verdict(
             "known_account", load.table, FAIL if count > limit else PASS, float(count), f"at most {limit} rows", message

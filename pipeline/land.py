@@ -244,10 +244,11 @@ def _check_rows(
             if column_name not in ("source", "load_date"):
                 expression = column_name if column_name == contract.event_date else ident(column_name)
                 shown = con.execute(f"SELECT CAST({expression} AS VARCHAR) FROM _mapped WHERE {bad} LIMIT 1").fetchone()
-            value = f" ({shown[0]!r})" if shown and shown[0] is not None else ""
-            named = " or ".join(c.name for c in contract.columns if c.name in re.findall(r"\w+", column_name))
+            about = [c for c in contract.columns if c.name in re.findall(r"\w+", column_name)]
+            value = f" ({about[0].shown(shown[0])})" if about and shown and shown[0] is not None else ""
+            named = " or ".join(c.name for c in about) or column_name
             raise LandingError(
-                f"{at}: {contract.table}.{named or column_name}{value} {fault}; {count:,} such rows",
+                f"{at}: {contract.table}.{named}{value} {fault}; {count:,} such rows",
                 "correct the file or the mapping and land it again; nothing was landed",
             )
 

@@ -134,11 +134,16 @@ def _acknowledge(home: Home, actor: Actor, alert: Alert) -> None:
     except AccessDenied as error:
         st.html(markup.block(markup.quiet(f"{error.message}. {error.next_step or ''}")))
         return
-    today = _today(home)
+    today, policy = _today(home), home.portfolio.monitoring
     with st.form(f"acknowledge@{alert.id}{alert.state}", border=False):
         why = st.text_area("Why it may stand", height=80, placeholder="what you found, and what is being done")
         until = st.date_input(
-            "Until, an as-of date", value=today + timedelta(days=7), min_value=today, format="YYYY-MM-DD", width=200
+            "Until, an as-of date",
+            value=today + timedelta(days=min(7, policy.acknowledge_days)),
+            min_value=today,
+            max_value=today + timedelta(days=policy.acknowledge_days),
+            format="YYYY-MM-DD",
+            width=200,
         )
         st.caption(f"Recorded as {actor.name} in the audit log. It reopens after that night, or when it gets worse.")
         sent = st.form_submit_button("Acknowledge", type="primary")
@@ -147,7 +152,7 @@ def _acknowledge(home: Home, actor: Actor, alert: Alert) -> None:
     try:
         if not isinstance(until, date):
             raise NotFound("no date is chosen", "choose the last as-of date that you answer for")
-        acknowledge(home.engine, actor, alert.id, why=why, until=until, today=today)
+        acknowledge(home.engine, actor, alert.id, why=why, until=until, today=today, policy=policy)
     except ScoretraceError as error:
         shell.sentence(error, "not acknowledged")
         return

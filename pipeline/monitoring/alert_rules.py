@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 
 from pipeline.ledger import DbtResult, GateVerdict
@@ -24,6 +24,7 @@ RESTATEMENT, DRIFT, PERFORMANCE, CALIBRATION = "restatement", "drift", "performa
 HIGH, MODERATE = "high", "moderate"
 _GATES = {"fresh": FRESHNESS, "volume": VOLUME, "unique": VOLUME, "new_file": VOLUME}
 _MOST_NAMED = 5
+BOOK = "loan_servicing"
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Finding:
     members: features, gates or tests that it groups. columns: where a search for its cause begins, as
     ``schema.table`` or ``schema.table.column``. wants_cause: told only when something upstream has moved as well.
     A drift among tonight's arrivals alone may be the calendar's: on the first of a month, last month's payments.
+    since: the first of the nights that it rests on, where that is not tonight: its cause came with that one.
     """
 
     id: str
@@ -42,6 +44,7 @@ class Finding:
     members: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
     wants_cause: bool = False
+    since: date | None = None
 
 
 @dataclass(frozen=True)
@@ -54,12 +57,19 @@ class Step:
 
 
 def drift_findings(
-    nights: Sequence[Drift], as_of: date, policy: DriftPolicy, upstream: Mapping[str, str], table: str
+    nights: Sequence[Drift],
+    as_of: date,
+    policy: DriftPolicy,
+    upstream: Mapping[str, str],
+    table: str,
+    standing: Collection[str] = (),
 ) -> list[Finding]:
     """What one model's drift asks to be told on ``as_of``, grouped by upstream model.
 
     nights: the model's stored drift of the last ``policy.of`` nights, the whole book and the watched segments.
     upstream: feature → the dbt model that it comes from. table: the model's feature table, ``schema.table``.
+    standing: ids of the alerts that stand. What was told stays told while it drifts, if only moderately: a PSI that
+    swings about a band is one alert, and whoever answered for it is not asked again.
     """
     tonight = [d for d in nights if d.as_of == as_of and _tested(d, policy)]
     limit = policy.false_alarms / max(1, len(tonight))
@@ -69,14 +79,19 @@ def drift_findings(
         if d.as_of in recent and _tested(d, policy) and _stands(d, policy, limit):
             drifted.setdefault((d.dimension, d.segment, d.feature), set()).add(d.as_of)
     told: dict[str, list[Drift]] = {}
+    since: dict[str, date] = {}
     for d in tonight:
         on = drifted.get((d.dimension, d.segment, d.feature), set())
-        if as_of in on and (_level(d, policy) == HIGH or len(on) >= policy.nights_of(d.dimension)):
-            group = SCORE if d.feature == SCORE else upstream.get(d.feature, table.partition(".")[2])
+        if as_of not in on:
+            continue
+        group = SCORE if d.feature == SCORE else upstream.get(d.feature, table.partition(".")[2])
+        told_before = f"{DRIFT}/{d.model}/{group}" in standing
+        if told_before or _level(d, policy) == HIGH or len(on) >= policy.nights_of(d.dimension):
             told.setdefault(group, []).append(d)
+            since[group] = min(since.get(group, as_of), *on)
     if SCORE in told and len(told) > 1 and all(d.dimension for d in told[SCORE]):
         del told[SCORE]  # the features that moved it are told, and they have a cause
-    return [_of_group(group, found, policy, table) for group, found in sorted(told.items())]
+    return [_of_group(group, found, policy, table, since[group]) for group, found in sorted(told.items())]
 
 
 def gate_findings(verdicts: Iterable[GateVerdict]) -> list[Finding]:
@@ -102,18 +117,19 @@ def gate_findings(verdicts: Iterable[GateVerdict]) -> list[Finding]:
 def landing_findings(portfolio: Portfolio, error: str) -> list[Finding]:
     """A landing that was refused: a file that is not there is freshness, one that does not fit is its schema.
 
-    The message of a landing names the files by their extracts; the tables are those whose mapping reads the extract.
+    The message of a landing begins with the file, which has its extract's name, or lists the extracts that are
+    missing. The alert is about the table that reads the extract: the book itself before others.
     """
     message = error.partition("\n  next: ")[0]
-    kind = FRESHNESS if message.startswith("missing from ") or " is empty (0 bytes)" in message else SCHEMA
-    named = message.rpartition(": ")[2] if message.startswith("missing from ") else message
-    extracts = [e.name for e in portfolio.extracts if re.search(rf"\b{re.escape(e.name)}\b", named)]
-    tables = {t: portfolio.mapping(t) for t in portfolio.provides}
+    missing = message.startswith("missing from ")
+    kind = FRESHNESS if missing or " is empty (0 bytes)" in message else SCHEMA
+    named = set(re.findall(r"\w+", message.rpartition(": ")[2] if missing else message.partition(".")[0]))
+    tables = {t: portfolio.mapping(t) for t in sorted(portfolio.provides, key=lambda t: t != BOOK)}
     found = []
-    for extract in extracts or [""]:
-        read_by = [t for t, sql in tables.items() if extract and re.search(rf"\b{re.escape(extract)}\b", sql)]
-        what = read_by[0] if read_by else extract or "landing"
-        found.append(Finding(f"{kind}/{what}", kind, HIGH, message, (extract or "landing",), (f"raw.{what}",)))
+    for extract in [e.name for e in portfolio.extracts if e.name in named] or ["landing"]:
+        read_by = [t for t, sql in tables.items() if re.search(rf"\b{re.escape(extract)}\b", sql)]
+        about = tuple(f"raw.{t}" for t in read_by) or (f"raw.{extract}",)
+        found.append(Finding(f"{kind}/{(*read_by, extract)[0]}", kind, HIGH, message, (extract,), about))
     return found
 
 
@@ -150,13 +166,32 @@ def restatement_findings(shares: Mapping[str, tuple[int, int, float]]) -> list[F
     ]  # fmt: skip
 
 
+def merged(findings: Iterable[Finding]) -> list[Finding]:
+    """One finding for each id: what several say of it is said together, at the highest of their levels."""
+    by: dict[str, Finding] = {}
+    for f in findings:
+        if (other := by.get(f.id)) is None:
+            by[f.id] = f
+            continue
+        by[f.id] = replace(
+            other,
+            level=HIGH if HIGH in (f.level, other.level) else MODERATE,
+            message=other.message if f.message == other.message else f"{other.message}; {f.message}",
+            members=tuple(dict.fromkeys((*other.members, *f.members))),
+            columns=tuple(dict.fromkeys((*other.columns, *f.columns))),
+            wants_cause=other.wants_cause and f.wants_cause,
+        )
+    return list(by.values())
+
+
 def steps(
     alerts: Mapping[str, Alert], findings: Sequence[Finding], as_of: date, *, covered: Collection[str]
 ) -> list[Step]:
     """The events that turn the alerts as they are into what a night found. The same night again gives none.
 
-    covered: kinds that this night looked at; an alert of another kind is left as it is. An acknowledged alert
-    reopens by itself when its date is past, or when it gets worse; what is found no longer is resolved.
+    findings: one for each id (``merged``). covered: kinds that this night looked at; an alert of another kind is left
+    as it is. An acknowledged alert reopens by itself when its date is past, or when it gets worse: a higher level, or
+    a member that it never had. What is found no longer is resolved.
     """
     taken: list[Step] = []
     for f in findings:
@@ -164,12 +199,12 @@ def steps(
         if known is None or known.state == RESOLVED:
             taken.append(Step(RAISED, f.id, f))
             continue
-        worse = f.level == HIGH and known.level != HIGH
+        worse = (f.level == HIGH and known.level != HIGH) or set(f.members) - set(known.seen)
         if known.state == ACKNOWLEDGED:
             assert known.acknowledgement is not None
             if worse or known.acknowledgement.until < as_of:
                 taken.append(Step(REOPENED, f.id, f))
-        elif known.state == OPEN and (worse or set(f.members) - set(known.members)):
+        elif known.state == OPEN and worse:
             taken.append(Step(UPDATED, f.id, f))
     found = {f.id for f in findings}
     taken += [
@@ -206,7 +241,7 @@ def _level(d: Drift, policy: DriftPolicy) -> str:
     return HIGH if min(d.psi, d.launch_psi) >= policy.high else MODERATE
 
 
-def _of_group(group: str, found: list[Drift], policy: DriftPolicy, table: str) -> Finding:
+def _of_group(group: str, found: list[Drift], policy: DriftPolicy, table: str, since: date) -> Finding:
     # The worst figure of each feature, wherever it stands; a feature is named once.
     ordered = sorted(found, key=lambda d: (-min(d.psi or 0.0, d.launch_psi or 0.0), d.feature, d.segment))
     worst = {d.feature: d for d in reversed(ordered)}
@@ -217,7 +252,7 @@ def _of_group(group: str, found: list[Drift], policy: DriftPolicy, table: str) -
     columns = tuple(f"{table}.{name}" for name in features if name != SCORE)
     return Finding(
         f"{DRIFT}/{ordered[0].model}/{group}", DRIFT, level, f"{group}: {shown}{more}", features, columns,
-        wants_cause=all(d.dimension for d in found),
+        wants_cause=all(d.dimension for d in found), since=since,
     )  # fmt: skip
 
 

@@ -36,7 +36,8 @@ class Cause:
 
 @dataclass(frozen=True)
 class Alert:
-    """The state of one alert. level: ``high`` or ``moderate``. members: what it groups, such as features.
+    """The state of one alert. level: ``high`` or ``moderate``. members: what it groups, such as features, as last
+    told; seen: all that it grouped since it was raised.
 
     times: how often it was raised anew. as_of: the night it was last told of; since: the night it began.
     """
@@ -51,6 +52,7 @@ class Alert:
     since: date
     as_of: date
     run_id: str
+    seen: tuple[str, ...] = ()
     times: int = 1
     acknowledgement: Acknowledgement | None = None
 
@@ -67,15 +69,15 @@ def fold(events: Iterable[Event]) -> dict[str, Alert]:
             told = _told(id_, d)
             if known is None:
                 alerts[id_] = told
-            elif event.action == RAISED:
+                continue
+            if event.action == RAISED:
                 alerts[id_] = replace(told, times=known.times + 1)
-            elif event.action == REOPENED:
-                alerts[id_] = replace(told, times=known.times, since=known.since)
-            else:
-                answer = known.acknowledgement
-                alerts[id_] = replace(
-                    told, times=known.times, since=known.since, state=known.state, acknowledgement=answer
-                )
+                continue
+            seen = tuple(dict.fromkeys((*known.seen, *told.seen)))
+            told = replace(told, times=known.times, since=known.since, seen=seen)
+            if event.action == UPDATED:
+                told = replace(told, state=known.state, acknowledgement=known.acknowledgement)
+            alerts[id_] = told
         elif known is None:
             continue
         elif event.action == "alert.acknowledged":
@@ -94,6 +96,7 @@ def _told(id_: str, d: Mapping[str, Any]) -> Alert:
         level=d["level"],
         message=d["message"],
         members=tuple(d["members"]),
+        seen=tuple(d["members"]),
         causes=tuple(Cause(c["source"], c["reason"]) for c in d["causes"]),
         state=OPEN,
         since=day,

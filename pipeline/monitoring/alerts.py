@@ -6,7 +6,8 @@ Whatever sends alerts elsewhere follows the records whose action starts with ``a
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from datetime import date
+from dataclasses import replace
+from datetime import date, timedelta
 
 from sqlalchemy import Connection, Engine
 
@@ -14,8 +15,9 @@ from pipeline.errors import NotFound, RecordRefused
 from pipeline.governance import audit, guard, texts
 from pipeline.governance.access import Actor
 from pipeline.governance.event import event_of
-from pipeline.monitoring.alert_rules import Finding, steps
+from pipeline.monitoring.alert_rules import Finding, merged, steps
 from pipeline.monitoring.alert_state import ACKNOWLEDGED, RESOLVED, Alert, Cause, fold
+from pipeline.monitoring.policy import DriftPolicy
 
 Explain = Callable[[Finding], Sequence[Cause]]
 """Looks for the causes of a finding; handed in from above, where lineage is."""
@@ -46,6 +48,7 @@ def judge(
 
     Causes are looked for before the log is held, and only for what may be told.
     """
+    findings = [_bounded(f) for f in merged(findings)]
     sought = {f.id: tuple(explain(f)) if explain else () for f in findings if f.wants_cause}
     findings = [f for f in findings if not f.wants_cause or sought[f.id]]
     wanted = [s for s in steps(alerts_of(engine), findings, as_of, covered=covered) if s.finding]
@@ -67,11 +70,13 @@ def judge(
     return lines
 
 
-def acknowledge(engine: Engine, actor: Actor, id_: str, *, why: str, until: date, today: date) -> Alert:
+def acknowledge(
+    engine: Engine, actor: Actor, id_: str, *, why: str, until: date, today: date, policy: DriftPolicy
+) -> Alert:
     """Answer for an alert up to and including an as-of date; then, or when it gets worse, it reopens by itself.
 
     Raises AccessDenied, NotFound for an alert that is not there or no longer stands, RecordRefused for a date that
-    is past or a reason that says nothing.
+    is past or farther off than the policy's ``acknowledge_days``, or a reason that says nothing.
     """
     guard.require(engine, actor, "drift.acknowledge", f"alert:{id_}")
     if not why.strip():
@@ -79,6 +84,11 @@ def acknowledge(engine: Engine, actor: Actor, id_: str, *, why: str, until: date
     said = texts.reason("an acknowledgement", why)
     if until < today:
         raise RecordRefused(f"{until} is past", "give a date from today on")
+    if until > (latest := today + timedelta(days=policy.acknowledge_days)):
+        raise RecordRefused(
+            f"{until} is more than {policy.acknowledge_days} days away",
+            f"give a date up to {latest} and answer again then, or set monitoring.acknowledge_days in portfolio.yml",
+        )
     with engine.begin() as connection:
         audit.hold_off_others(connection)
         known = alerts_of(connection).get(id_)
@@ -92,11 +102,17 @@ def acknowledge(engine: Engine, actor: Actor, id_: str, *, why: str, until: date
         return alerts_of(connection)[id_]
 
 
+def _bounded(finding: Finding) -> Finding:
+    """A finding as the log will have it, so that the same finding tomorrow is seen to be the same."""
+    members = tuple(texts.shown(m, 200) for m in finding.members[:_MOST_MEMBERS])
+    return replace(finding, message=texts.shown(finding.message, 2_000), members=members)
+
+
 def _detail(finding: Finding, causes: Sequence[Cause]) -> Mapping[str, object]:
     return {
         "kind": finding.kind,
         "level": finding.level,
-        "message": texts.shown(finding.message, 2_000),
-        "members": [texts.shown(m, 200) for m in finding.members[:_MOST_MEMBERS]],
+        "message": finding.message,
+        "members": list(finding.members),
         "causes": [{"source": texts.shown(c.source, 300), "reason": texts.shown(c.reason, 500)} for c in causes],
     }

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import stats
 
 from pipeline.monitoring.grades import jeffreys_interval
-from pipeline.monitoring.statistics import Interval
+from pipeline.monitoring.statistics import Interval, outcomes
 
 DEVELOPMENT, OUT_OF_SAMPLE = "development", "out_of_sample"
 
@@ -45,7 +45,7 @@ def hosmer_lemeshow(y: ArrayLike, p: ArrayLike, groups: int = 10, sample: str = 
     The group of a row is ⌊g · (mid-rank − ½) / N⌋. Statistic and degrees of freedom: ``hosmer_lemeshow_of_groups``.
     Raises ValueError for an empty sample, NaN, outcomes other than 0 and 1, and probabilities outside [0, 1].
     """
-    outcome, probability = _outcomes(y, p)
+    outcome, probability = outcomes(y, p)
     # Twice the mid-rank is whole, so that no rounding decides about a group.
     doubled = np.rint(2 * stats.rankdata(probability)).astype(np.int64) - 1
     group = groups * doubled // (2 * len(outcome))
@@ -99,7 +99,7 @@ def reliability_curve(
 
     method: ``jeffreys`` or ``wilson``. Raises ValueError for another method and as ``hosmer_lemeshow``.
     """
-    outcome, probability = _outcomes(y, p)
+    outcome, probability = outcomes(y, p)
     index = np.clip(np.ceil(probability * bins).astype(np.int64) - 1, 0, bins - 1)
     rows = np.bincount(index, minlength=bins)
     events = np.rint(np.bincount(index, outcome, bins)).astype(np.int64)
@@ -124,17 +124,3 @@ def rate_interval(n: int, events: int, level: float = 0.95, method: str = "jeffr
     if method == "wilson":
         return wilson_interval(n, events, level)
     raise ValueError(f"the method is {method!r}; it must be jeffreys or wilson")
-
-
-def _outcomes(y: ArrayLike, p: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    outcome = np.asarray(y, dtype=np.float64)
-    probability = np.asarray(p, dtype=np.float64)
-    if outcome.shape != probability.shape or outcome.ndim != 1 or not len(outcome):
-        raise ValueError("outcomes and probabilities must be two vectors of the same length, and not empty")
-    if not np.isin(outcome, (0.0, 1.0)).all():
-        raise ValueError("outcomes must be 0 or 1")
-    if np.isnan(probability).any():
-        raise ValueError("a probability is NaN")
-    if probability.min() < 0 or probability.max() > 1:
-        raise ValueError("a probability is not between 0 and 1")
-    return outcome, probability

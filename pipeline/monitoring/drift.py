@@ -96,7 +96,8 @@ def write_night(
 ) -> panel.Panel:
     """Compare a night with a baseline and replace the night's rows in the lake, in one transaction.
 
-    The same counts give the same rows, whenever they are written.
+    A night that was published again by another version loses what was counted of its earlier scores. The same counts
+    give the same rows, as long as the version's first nights (``launch_counts``) are those that are stored by then.
     """
     found = panel.compare(baseline.counts, counts, alpha=policy.alpha, minimum_rows=policy.minimum_rows)
     launch = launch_counts(con, policy, baseline, as_of)
@@ -112,7 +113,11 @@ def write_night(
     }
     facts = _statistics(found, policy, baseline, scored_by, launch_psi, launch_p)
     statistics = pa.table({**{k: pa.repeat(v, facts.num_rows) for k, v in night.items()}, **_columns(facts)})
-    where = " AND ".join(f"{ident(k)} = {literal(v.as_py())}" for k, v in night.items())
+    where = f"as_of_date = {literal(as_of)} AND model_name = {literal(baseline.model)}"
+    earlier = con.execute(
+        f"SELECT DISTINCT model_version FROM {_table('statistics')} WHERE {where} AND scored_by <> {int(scored_by)}"
+    ).fetchall()
+    where += f" AND model_version IN ({literals([baseline.version, *(v for (v,) in earlier)])})"
     whole = pc.equal(statistics.column("dimension"), "")
     tables = [
         ("counts", stored(counts, night), "ALL"),
@@ -213,7 +218,7 @@ def _statistics(
         [np.isnan(psi), psi >= policy.high, psi >= policy.moderate], ["none", "high", "moderate"], "stable"
     )
     with np.errstate(invalid="ignore"):
-        significant = found.psi > found.critical
+        significant = found.p_value < policy.alpha
     ranks = [baseline.importance.get(name) for name in found.features]
     return pa.table(
         {

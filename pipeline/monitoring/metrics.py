@@ -81,11 +81,14 @@ def of_run(engine: Engine, run_id: str) -> list[Metric]:
                or (({}, 0.0),)),
     ]  # fmt: skip
     if published is not None:
+        sla = ledger.sla_of(published, ledger.run(engine, published.run_id))
+        in_time = {ledger.Sla.MET: 1.0, ledger.Sla.MISSED: 0.0}.get(sla)
         metrics += [
             Metric("published_as_of_timestamp_seconds", "As-of date of the newest published night, at 00:00 UTC.",
                    (({}, _epoch_of_day(published.as_of.toordinal())),)),
-            Metric("published_sla_met", "1 when the newest published night was in time.",
-                   (({}, float(bool(published.sla_met))),)),
+            Metric("published_sla_met", "1 when the newest published night was in time, 0 when it was late; "
+                   "left out when it was made up for later or has no due time.",
+                   () if in_time is None else (({}, in_time),)),
             Metric("published_subjects", "Subjects that the newest published night scored.",
                    tuple(({"model": m.name, "version": str(m.version)}, float(m.rows)) for m in published.models)),
         ]  # fmt: skip

@@ -5,7 +5,7 @@ Everything is read as the night was published; nothing here changes what readers
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -22,6 +22,7 @@ from pipeline.ledger import Publication, ScoredModel
 from pipeline.monitoring import alert_rules as rules
 from pipeline.monitoring import alerts, baselines, drift, outcome_reads, outcomes, score_drift
 from pipeline.monitoring.alert_rules import Finding
+from pipeline.monitoring.alert_state import RESOLVED
 from pipeline.monitoring.alerts import Explain
 from pipeline.monitoring.cohorts import scoring_record
 from pipeline.monitoring.outcome_rules import outcome_findings
@@ -167,8 +168,9 @@ def _judge(night: Night) -> list[str]:
     findings += rules.restatement_findings(
         restated_shares(night.con, night.portfolio, as_of, night.publication.snapshot_id)
     )
+    standing = [a.id for a in alerts.alerts_of(night.engine).values() if a.state != RESOLVED]
     for scored in night.publication.models:
-        findings += _drift_findings(night, night.portfolio.model(scored.name), as_of)
+        findings += _drift_findings(night, night.portfolio.model(scored.name), as_of, standing)
     findings += outcome_findings(
         outcome_reads.performance(night.con, as_of), outcome_reads.holdout(night.engine, as_of),
         night.portfolio.monitoring,
@@ -179,7 +181,7 @@ def _judge(night: Night) -> list[str]:
     )  # fmt: skip
 
 
-def _drift_findings(night: Night, spec: ModelSpec, as_of: date) -> list[Finding]:
+def _drift_findings(night: Night, spec: ModelSpec, as_of: date, standing: Collection[str]) -> list[Finding]:
     policy = night.portfolio.monitoring
     nights = night.con.execute(
         f"SELECT DISTINCT as_of_date FROM {ident(lake.ALIAS, 'drift', 'statistics')} "
@@ -194,7 +196,7 @@ def _drift_findings(night: Night, spec: ModelSpec, as_of: date) -> list[Finding]
         for row in drift.history(night.con, nights[-1][0], as_of, model=spec.name, dimension=dimension)
     ]
     upstream = {f.name: f"feat_{f.theme}" for f in night.contracts.get(spec.subject, ())}
-    return rules.drift_findings(stored, as_of, policy, upstream, f"features.{spec.subject}_features")
+    return rules.drift_findings(stored, as_of, policy, upstream, f"features.{spec.subject}_features", standing)
 
 
 def _newest_told(engine: Engine) -> date:

@@ -15,7 +15,10 @@ from pipeline.monitoring.policy import DriftPolicy
 def outcome_findings(
     cohorts: Iterable[StoredPerformance], holdouts: Iterable[Holdout], policy: DriftPolicy
 ) -> list[Finding]:
-    """What the newest matured month of each version asks to be told.
+    """What the newest matured month of each model's version in force asks to be told.
+
+    In force is the version of the newest month that was scored: what an earlier one did is answered by its
+    replacement.
 
     Performance: the month's AUC lies below the holdout's by more than chance, that is, DeLong's intervals of the two
     are apart. Calibration: observed over expected is outside [1/r, r] with r the policy's ``calibration_ratio``, and
@@ -24,15 +27,17 @@ def outcome_findings(
     scores ask for nothing.
     """
     held: Mapping[tuple[str, int], Mapping[str, float]] = {(h.model_name, h.model_version): h.metrics for h in holdouts}
-    newest: dict[tuple[str, int], StoredPerformance] = {}
-    for row in cohorts:
-        key = (row.model_name, row.model_version)
-        if (row.kind, row.origin, row.segment) == (MATURED, LIVE, ALL) and (
-            key not in newest or newest[key].month < row.month
-        ):
-            newest[key] = row
+    live = sorted(
+        (row for row in cohorts if (row.origin, row.segment) == (LIVE, ALL)),
+        key=lambda row: (row.month, row.model_version),
+    )
+    in_force = {row.model_name: row.model_version for row in live}
+    newest = {
+        row.model_name: row for row in live if row.kind == MATURED and row.model_version == in_force[row.model_name]
+    }
     found = []
-    for (model, version), row in sorted(newest.items()):
+    for model, row in sorted(newest.items()):
+        version = row.model_version
         reached = held.get((model, version), {}).get("auc_low")
         if row.auc is not None and row.auc_high is not None and reached is not None and row.auc_high < reached:
             message = (

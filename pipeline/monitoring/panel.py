@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from pipeline.monitoring.bins import CATEGORY, WHOLE, BinCounts, Counts
-from pipeline.monitoring.stability import SHARE_FLOOR
+from pipeline.monitoring.stability import LEAST_ROWS, SHARE_FLOOR
 
 Floats = NDArray[np.float64]
 SEGMENT, BOOK = "segment", "whole"
@@ -62,13 +62,9 @@ def compare(baseline: BinCounts, current: BinCounts, *, alpha: float, minimum_ro
     share_e, share_a = _shares(e, n, starts, width), _shares(a, m, starts, width)
     values = _sums(_terms(share_e, share_a), starts)
     without = _without_missing(e, a, last, starts, width)
+    used = _sums(((e > 0) | (a > 0)).astype(np.int64), starts)
+    critical, p_value = _by_chance(current, e, a, n, m, alpha)
     with np.errstate(divide="ignore", invalid="ignore"):
-        scale = 1 / n + 1 / m
-        used = _sums(((e > 0) | (a > 0)).astype(np.int64), starts)
-        several = (used > 1) & np.isfinite(values)
-        freedom = np.maximum(used - 1, 1)
-        critical = np.where(several, special.chdtri(freedom, alpha) * scale, 0.0)
-        p_value = np.where(several, special.chdtrc(freedom, values / scale), 1.0)
         middle = (share_e + share_a) / 2
         js = sum(_sums(np.where(p > 0, p * np.log2(p / middle), 0.0), starts) / 2 for p in (share_e, share_a))
         missing = a[:, last] / m
@@ -100,11 +96,40 @@ def compare_same(reference: BinCounts, current: BinCounts) -> tuple[Floats, Floa
     a = current.matrix
     n, m = _sums(e, starts), _sums(a, starts)
     values = _sums(_terms(_shares(e, n, starts, width), _shares(a, m, starts, width)), starts)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        used = _sums(((e > 0) | (a > 0)).astype(np.int64), starts)
-        p_value = np.where(used > 1, special.chdtrc(np.maximum(used - 1, 1), values / (1 / n + 1 / m)), 1.0)
+    _, p_value = _by_chance(current, e, a, n, m)
     both = (n > 0) & (m > 0)
     return np.where(both, values, np.nan), np.where(both, p_value, np.nan)
+
+
+def _by_chance(
+    current: BinCounts, e: Counts, a: Counts, n: Counts, m: Counts, alpha: float = 0.05
+) -> tuple[Floats, Floats]:
+    """Critical value and p-value of each PSI, over ``stability.tested_bins`` of all keys at once."""
+    smaller, keys = np.minimum(n, m), np.arange(len(e))
+    sides: tuple[list[Counts], list[Counts]] = ([], [])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        for i, (start, bins) in enumerate(zip(current.starts, current.bins, strict=True)):
+            here = slice(start, start + bins.size)
+            totals, least = (n[:, i], m[:, i]), smaller[:, i]
+            blocks = e[:, here], a[:, here]
+            size = np.maximum(*(b / t[:, None] for b, t in zip(blocks, totals, strict=True))) * least[:, None]
+            rare = size < LEAST_ROWS
+            rest = [np.where(rare, b, 0).sum(axis=1) for b in blocks]
+            apart = np.maximum(*(r / t for r, t in zip(rest, totals, strict=True))) * least >= LEAST_ROWS
+            apart |= rare.all(axis=1)
+            smallest = np.where(rare, np.inf, size).argmin(axis=1)
+            for side, block, r in zip(sides, blocks, rest, strict=True):
+                kept = np.where(rare, 0, block)
+                kept[keys, smallest] += np.where(apart, 0, r)
+                side += [kept, np.where(apart, r, 0)[:, None]]
+        tested_e, tested_a = (np.concatenate(side, axis=1) for side in sides)
+        starts, width = current.starts + np.arange(len(current.bins)), tested_e.shape[1]
+        used = _sums(((tested_e > 0) | (tested_a > 0)).astype(np.int64), starts)
+        values = _sums(_terms(_shares(tested_e, n, starts, width), _shares(tested_a, m, starts, width)), starts)
+        scale, freedom = 1 / n + 1 / m, np.maximum(used - 1, 1)
+        several = (used > 1) & np.isfinite(values)
+        critical = np.where(several, special.chdtri(freedom, alpha) * scale, 0.0)
+        return critical, np.where(several, special.chdtrc(freedom, values / scale), 1.0)
 
 
 def _sums(matrix: NDArray[Any], starts: NDArray[np.intp]) -> NDArray[Any]:
@@ -143,14 +168,11 @@ def _distances(current: BinCounts, e: Counts, a: Counts) -> Floats:
     """``stability.binned_wasserstein`` of each feature that is a number, over all keys at once."""
     found = np.full((len(a), len(current.bins)), np.nan)
     for i, (start, bins) in enumerate(zip(current.starts, current.bins, strict=True)):
-        if bins.kind == CATEGORY:
+        if bins.kind == CATEGORY or len(bins.points) < 2:
             continue
         inner = slice(start, start + bins.size - 1)
         with np.errstate(divide="ignore", invalid="ignore"):
             of_e, of_a = (side[:, inner] / side[:, inner].sum(axis=1, keepdims=True) for side in (e, a))
         gap = np.abs(np.cumsum(of_e, axis=1) - np.cumsum(of_a, axis=1))[:, :-1]
-        if len(bins.points) > 1:
-            found[:, i] = np.trapezoid(gap, np.array(bins.points), axis=1)
-        else:
-            found[:, i] = np.where(np.isfinite(of_e[:, 0]) & np.isfinite(of_a[:, 0]), 0.0, np.nan)
+        found[:, i] = np.trapezoid(gap, np.array(bins.points), axis=1)
     return found

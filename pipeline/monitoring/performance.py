@@ -106,11 +106,12 @@ def measure(con: duckdb.DuckDBPyConnection, rows: str, segments: Sequence[str] =
 
 
 def estimate(con: duckdb.DuckDBPyConnection, rows: str, segments: Sequence[str] = ()) -> tuple[Performance, ...]:
-    """What the figures will be if the PDs are right: confusion-based performance estimation (CBPE).
+    """What the figures will be if the PDs are right: confidence-based performance estimation (CBPE).
 
     Each row counts as PD of an event and 1 − PD of a non-event; AUC, KS and Brier follow from these expected counts.
-    Garg, Balakrishnan, Lipton et al. (ICLR 2022) on predicting accuracy without labels; the method as NannyML
-    documents it. It sees covariate shift and is blind to a changed relation of features and outcome.
+    The method is NannyML's (its documentation, "Confidence-based Performance Estimation"), without the calibrator: the
+    PDs are held to be calibrated, which the matured months show or do not. It sees covariate shift and is blind to a
+    changed relation of features and outcome.
     """
     _group(con, rows, segments, labelled=False)
     ranks = {(r[0], r[1]): r[2:] for r in con.execute(_EXPECTED_RANKS).fetchall()}

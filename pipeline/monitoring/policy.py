@@ -28,7 +28,8 @@ class DriftPolicy:
     first nights whose day of the month is at most so many away, since what arrives follows the calendar.
     calibration_ratio: observed over expected events beyond which, or below whose inverse, a model is off.
     volume_window: loads that a load is compared with when a cause is looked for.
-    sample: subjects whose contributions are computed each night.
+    sample: subjects whose contributions are computed each night. acknowledge_days: for how long at most somebody
+    answers for an alert at a time.
     """
 
     segments: tuple[str, ...] = SEGMENTS
@@ -46,6 +47,7 @@ class DriftPolicy:
     calibration_ratio: float = 1.25
     volume_window: int = 28
     sample: int = 400
+    acknowledge_days: int = 90
 
     def nights_of(self, dimension: str) -> int:
         """On how many of the last nights a moderate drift must stand: of the whole book, or of a split's segment."""
@@ -79,6 +81,7 @@ def parse(raw: Mapping[str, Any]) -> DriftPolicy:
         raise ValueError("monitoring: nights, and those of each watched split, must lie between 1 and of")
     if policy.launch_days < 0:
         raise ValueError("monitoring: launch_days is at least 0")
-    if min(policy.importance, policy.minimum_rows, policy.launch_nights, policy.volume_window, policy.sample) < 1:
-        raise ValueError("monitoring: importance, minimum_rows, launch_nights, volume_window, sample: at least 1")
+    for name in ("importance", "minimum_rows", "launch_nights", "volume_window", "sample", "acknowledge_days"):
+        if getattr(policy, name) < 1:
+            raise ValueError(f"monitoring: {name} is at least 1")
     return policy

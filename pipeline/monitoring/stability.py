@@ -18,12 +18,17 @@ SHARE_FLOOR = 1e-4
 """Smallest share a bin is given in the PSI, so that an emptied bin counts heavily instead of being dropped."""
 
 
+LEAST_ROWS = 10
+"""Rows that a bin must have on one side, scaled to the smaller side, to be tested by itself (see ``tested_bins``)."""
+
+
 @dataclass(frozen=True)
 class Psi:
     """A PSI with what it takes to judge it.
 
-    bins: those with rows on either side. critical: what chance alone exceeds with probability ``alpha``; p_value: how
-    often chance alone reaches this value. floored: a bin that only one side has was given the smallest share.
+    bins: those with rows on either side. floored: a bin that only one side has was given the smallest share. The rest
+    is about ``tested_bins``. critical: what their PSI exceeds by chance alone with probability ``alpha``; p_value: how
+    often chance alone reaches it; significant: less often than alpha.
     """
 
     value: float
@@ -31,10 +36,7 @@ class Psi:
     p_value: float
     bins: int
     floored: bool
-
-    @property
-    def significant(self) -> bool:
-        return self.value > self.critical
+    significant: bool
 
 
 def psi(baseline: ArrayLike, current: ArrayLike, floor: float = SHARE_FLOOR) -> float:
@@ -50,23 +52,44 @@ def psi(baseline: ArrayLike, current: ArrayLike, floor: float = SHARE_FLOOR) -> 
 def judged_psi(baseline: ArrayLike, current: ArrayLike, alpha: float = 0.05, floor: float = SHARE_FLOOR) -> Psi:
     """The PSI of two vectors of counts, with its critical value and p-value (see ``psi_critical_value``).
 
-    One bin only, or the same counts: the PSI is 0 and nothing is significant. Raises ValueError as ``psi`` does.
+    One bin to test, or the same counts: nothing is significant. Raises ValueError as ``psi`` does.
     """
     e, a = _shares(baseline, current)
     n, m = float(np.sum(baseline)), float(np.sum(current))
     value = float(_terms(e, a, floor).sum())
     bins = int(((e > 0) | (a > 0)).sum())
     floored = bool((((e < floor) | (a < floor)) & (e != a)).any())
-    if bins < 2:
-        return Psi(value, 0.0, 1.0, bins, floored)
-    scale = 1 / n + 1 / m
-    return Psi(
-        value,
-        float(special.chdtri(bins - 1, alpha) * scale),
-        float(special.chdtrc(bins - 1, value / scale)),
-        bins,
-        floored,
-    )
+    tested_e, tested_a = tested_bins(baseline, current)
+    freedom, scale = len(tested_e) - 1, 1 / n + 1 / m
+    if freedom < 1:
+        return Psi(value, 0.0, 1.0, bins, floored, False)
+    critical = float(special.chdtri(freedom, alpha) * scale)
+    p_value = float(special.chdtrc(freedom, _terms(tested_e / n, tested_a / m, floor).sum() / scale))
+    return Psi(value, critical, p_value, bins, floored, p_value < alpha)
+
+
+def tested_bins(baseline: ArrayLike, current: ArrayLike) -> tuple[Floats, Floats]:
+    """Two vectors of counts as a test wants them: bins without rows left out, rare ones put together.
+
+    χ² is the law of a PSI without drift only where no bin is rare (Cochran, Biometrics 10, 1954, for Pearson's
+    statistic; the logarithm's tail is heavier, hence ``LEAST_ROWS``). A bin is rare when neither side has that many
+    rows in it, the larger side scaled to the smaller. Rare bins are one; if they are rare even so, they join the
+    smallest of the others. A bin that fills up tonight is not rare, and is tested by itself.
+    """
+    e, a = np.asarray(baseline, dtype=np.float64), np.asarray(current, dtype=np.float64)
+    n, m = e.sum(), a.sum()
+    size = np.maximum(e / n, a / m) * min(n, m)
+    rare = size < LEAST_ROWS
+    kept_e, kept_a = e[~rare], a[~rare]
+    rest_e, rest_a = e[rare].sum(), a[rare].sum()
+    if not (rest_e or rest_a):
+        return kept_e, kept_a
+    if not len(kept_e) or max(rest_e / n, rest_a / m) * min(n, m) >= LEAST_ROWS:
+        return np.append(kept_e, rest_e), np.append(kept_a, rest_a)
+    smallest = int(np.argmin(size[~rare]))
+    kept_e[smallest] += rest_e
+    kept_a[smallest] += rest_a
+    return kept_e, kept_a
 
 
 def psi_critical_value(baseline_rows: int, current_rows: int, bins: int, alpha: float = 0.05) -> float:
@@ -105,15 +128,15 @@ def binned_wasserstein(baseline: ArrayLike, current: ArrayLike, edges: ArrayLike
     """Earth mover's distance as far as bins show it: ∫|F_e − F_a| from the first edge to the last, by trapezes.
 
     ``edges`` are the inner edges, so there is one count more than edges; at each edge both distributions are known
-    exactly. In the feature's own unit; what moved within the outer, infinite bins is not seen. Raises ValueError as
-    ``psi`` does.
+    exactly. In the feature's own unit; what moved within the outer, infinite bins is not seen, and with one edge only
+    (a flag) nothing is: NaN. Raises ValueError as ``psi`` does.
     """
     e, a = _shares(baseline, current)
     at = np.asarray(edges, dtype=np.float64)
     if len(at) != len(e) - 1:
         raise ValueError("there must be one bin more than inner edges")
     gap = np.abs(np.cumsum(e) - np.cumsum(a))[:-1]
-    return float(np.trapezoid(gap, at)) if len(at) > 1 else 0.0
+    return float(np.trapezoid(gap, at)) if len(at) > 1 else float("nan")
 
 
 def characteristic_stability(baseline: ArrayLike, current: ArrayLike, points: ArrayLike) -> float:

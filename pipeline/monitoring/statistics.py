@@ -120,7 +120,7 @@ def ks(y: ArrayLike, score: ArrayLike) -> float:
 
 def brier(y: ArrayLike, p: ArrayLike) -> float:
     """Mean squared error of the probabilities (Brier, Monthly Weather Review 78, 1950)."""
-    outcome, probability = _pair(y, p)
+    outcome, probability = outcomes(y, p)
     return float(np.mean((probability - outcome) ** 2))
 
 
@@ -129,7 +129,7 @@ def expected_calibration_error(y: ArrayLike, p: ArrayLike, bins: int = 10) -> fl
 
     Bins are right-closed, the first also holds 0 (Naeini, Cooper and Hauskrecht, AAAI 2015).
     """
-    outcome, probability = _pair(y, p)
+    outcome, probability = outcomes(y, p)
     index = np.clip(np.ceil(probability * bins).astype(np.int64) - 1, 0, bins - 1)
     rows = np.bincount(index, minlength=bins)
     gap = np.abs(np.bincount(index, outcome, bins) - np.bincount(index, probability, bins))
@@ -140,10 +140,12 @@ def calibration(y: ArrayLike, log_odds: ArrayLike) -> Calibration:
     """Observed against expected rate, and Cox's slope and intercept (Cox, Biometrika 45, 1958), by Newton steps.
 
     A score that is the same for all rows has no slope: slope is NaN, and the intercept is the shift in log-odds.
-    Raises ValueError unless both classes are present.
+    Raises ValueError unless both classes are present and all log-odds are finite.
     """
     outcome, z = _pair(y, log_odds)
     _both_classes(outcome)
+    if not np.isfinite(z).all():
+        raise ValueError("a log-odds is infinite")
     observed = float(outcome.mean())
     expected = float(_logistic(z).mean())
     if np.ptp(z) == 0:
@@ -165,6 +167,15 @@ def calibration(y: ArrayLike, log_odds: ArrayLike) -> Calibration:
         if np.abs(step).max() < 1e-10:
             break
     return Calibration(float(beta[1]), float(beta[0]), observed, expected)
+
+
+def outcomes(y: ArrayLike, p: ArrayLike) -> tuple[Floats, Floats]:
+    """Outcomes and probabilities as two vectors. Raises ValueError for outcomes other than 0 and 1, probabilities
+    outside [0, 1] or NaN, unequal lengths, and an empty sample."""
+    outcome, probability = _pair(y, p)
+    if probability.min() < 0 or probability.max() > 1:
+        raise ValueError("a probability is not between 0 and 1")
+    return outcome, probability
 
 
 def _delong(y: ArrayLike, scores: list[ArrayLike]) -> tuple[Floats, Floats]:

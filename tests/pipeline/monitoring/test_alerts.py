@@ -18,7 +18,7 @@ from pipeline.governance.access import Actor
 from pipeline.ledger import DbtResult, GateVerdict
 from pipeline.monitoring import alert_rules as rules
 from pipeline.monitoring import alerts
-from pipeline.monitoring.alert_rules import Finding, drift_findings, steps
+from pipeline.monitoring.alert_rules import Finding, drift_findings
 from pipeline.monitoring.alert_state import Alert, Cause
 from pipeline.monitoring.drift import Drift
 from pipeline.monitoring.policy import DriftPolicy, parse
@@ -91,6 +91,16 @@ def test_features_of_one_model_are_one_alert_and_others_another() -> None:
     assert found[2].columns == ()
 
 
+def test_what_stands_stays_told_while_it_drifts_at_all() -> None:
+    quiet = [drifted(psi=0.01, back=b, significant=False, p_value=0.9, launch_p_value=0.9) for b in (2, 3, 4)]
+    swings = [drifted(psi=0.24), drifted(psi=0.26, back=1), *quiet]
+    assert told(*swings) == [], "not told before, moderate on one night and high on another"
+    stood = drift_findings(swings, NIGHT, POLICY, UPSTREAM, TABLE, ["drift/pd_default/feat_utilization"])
+    assert [(f.level, f.since) for f in stood] == [(rules.MODERATE, NIGHT - timedelta(days=1))]
+    over = [drifted(psi=0.05), drifted(psi=0.26, back=1), *quiet]
+    assert drift_findings(over, NIGHT, POLICY, UPSTREAM, TABLE, ["drift/pd_default/feat_utilization"]) == []
+
+
 def test_a_segment_is_named_and_a_feature_once() -> None:
     (found,) = told(drifted(), drifted(dimension="arrival", segment="new", n=130, psi=0.9, launch_psi=0.9))
     assert found.members == ("utilization_3m_avg",) and not found.wants_cause
@@ -136,10 +146,16 @@ def test_landings_by_kind() -> None:
     cascade = load(SHIPPED_PORTFOLIOS / "cascade")
     (late,) = rules.landing_findings(cascade, "missing from /x/2026-03-14: statements (each as .csv)\n  next: deliver")
     assert (late.id, late.level) == ("freshness/loan_servicing", rules.HIGH)
-    (broken,) = rules.landing_findings(cascade, "bureau.csv.gz, row 3, column 'VS_SCORE': '712 (VS4)' is not a INTEGER")
+    (broken,) = rules.landing_findings(
+        cascade, "bureau.csv.gz, row 3, column 'VS_SCORE': a value of the form 'see events' is not a INTEGER"
+    )
     assert (broken.id, broken.columns) == ("schema/bureau_pull", ("raw.bureau_pull",))
     (empty,) = rules.landing_findings(cascade, "payments.csv.gz is empty (0 bytes)")
     assert empty.id == "freshness/payments_ledger"
+    uci = load(SHIPPED_PORTFOLIOS / "uci_credit_card")
+    (one_file,) = rules.landing_findings(uci, f"missing from /x: {uci.extracts[0].name} (each as .csv)")
+    assert one_file.id == "freshness/loan_servicing", "one file is one alert, about the book that it brings"
+    assert set(one_file.columns) == {f"raw.{t}" for t in uci.provides if uci.extracts[0].name in uci.mapping(t)}
     (other,) = rules.landing_findings(cascade, "the disk is gone")
     assert other.id == "schema/landing"
 
@@ -207,7 +223,7 @@ def test_a_night_resolves_only_what_it_looked_at(store: Engine) -> None:
 def test_acknowledged_it_is_silent_until_its_date_and_reopens_by_itself(store: Engine) -> None:
     judge(store, SHORT)
     until = NIGHT + timedelta(days=2)
-    found = alerts.acknowledge(store, ANALYST, SHORT.id, why="known outage", until=until, today=NIGHT)
+    found = alerts.acknowledge(store, ANALYST, SHORT.id, why="known outage", until=until, today=NIGHT, policy=POLICY)
     assert found.acknowledgement is not None and found.acknowledgement.by == "mo"
     assert judge(store, SHORT, day=until) == [] and alerts.open_alerts(store) == ()
     assert judge(store, SHORT, day=until + timedelta(days=1))[0].startswith("reopened")
@@ -218,28 +234,58 @@ def test_it_reopens_when_it_gets_worse_and_grows_when_more_is_found(store: Engin
     judge(store, SHORT)
     more = replace(SHORT, members=(*SHORT.members, "unique loan_servicing"))
     assert judge(store, more)[0].startswith("updated")
-    alerts.acknowledge(store, ANALYST, SHORT.id, why="known", until=NIGHT, today=NIGHT)
+    alerts.acknowledge(store, ANALYST, SHORT.id, why="known", until=NIGHT, today=NIGHT, policy=POLICY)
     assert judge(store, replace(more, level=rules.HIGH))[0].startswith("reopened")
+
+
+def test_answered_for_it_reopens_when_more_is_found_and_not_when_the_same_comes_back(store: Engine) -> None:
+    both = replace(SHORT, members=("volume loan_servicing", "unique loan_servicing"))
+    until = NIGHT + timedelta(days=9)
+
+    def answer() -> None:
+        alerts.acknowledge(store, ANALYST, SHORT.id, why="known", until=until, today=NIGHT, policy=POLICY)
+
+    judge(store, SHORT)
+    answer()
+    assert judge(store, both, day=NIGHT + timedelta(days=1))[0].startswith("reopened"), "nobody answered for that"
+    answer()
+    for day, found in ((2, SHORT), (3, both)):
+        assert judge(store, found, day=NIGHT + timedelta(days=day)) == [], "all of it was seen and answered for"
+
+
+def test_more_members_than_are_kept_are_told_once(store: Engine) -> None:
+    many = replace(SHORT, members=tuple(f"gate {i:02}" + "x" * 300 for i in range(60)))
+    assert len(judge(store, many)) == 1
+    assert judge(store, many, day=NIGHT + timedelta(days=1)) == []
+
+
+def test_two_findings_of_one_id_are_one_alert(store: Engine) -> None:
+    worse = replace(SHORT, level=rules.HIGH, message="40 twice", members=("unique loan_servicing",))
+    assert judge(store, SHORT, worse) == ["raised: volume/loan_servicing: 118 rows; 40 twice"]
+    assert (state(store).level, state(store).members) == (rules.HIGH, (*SHORT.members, *worse.members))
+    assert judge(store, SHORT, worse, day=NIGHT + timedelta(days=1)) == []
 
 
 def test_who_may_not_and_what_cannot_be_acknowledged(store: Engine) -> None:
     judge(store, SHORT)
     reader = replace(ANALYST, roles=frozenset({"viewer"}))
     with pytest.raises(AccessDenied):
-        alerts.acknowledge(store, reader, SHORT.id, why="no", until=NIGHT, today=NIGHT)
+        alerts.acknowledge(store, reader, SHORT.id, why="no", until=NIGHT, today=NIGHT, policy=POLICY)
     with pytest.raises(NotFound, match="is not there"):
-        alerts.acknowledge(store, ANALYST, "volume/nothing", why="no", until=NIGHT, today=NIGHT)
+        alerts.acknowledge(store, ANALYST, "volume/nothing", why="no", until=NIGHT, today=NIGHT, policy=POLICY)
     with pytest.raises(RecordRefused, match="reason"):
-        alerts.acknowledge(store, ANALYST, SHORT.id, why="  ", until=NIGHT, today=NIGHT)
+        alerts.acknowledge(store, ANALYST, SHORT.id, why="  ", until=NIGHT, today=NIGHT, policy=POLICY)
     with pytest.raises(RecordRefused, match="past"):
-        alerts.acknowledge(store, ANALYST, SHORT.id, why="no", until=NIGHT - timedelta(days=1), today=NIGHT)
+        alerts.acknowledge(
+            store, ANALYST, SHORT.id, why="no", until=NIGHT - timedelta(days=1), today=NIGHT, policy=POLICY
+        )
+    with pytest.raises(RecordRefused, match="more than 90 days away"):
+        alerts.acknowledge(
+            store, ANALYST, SHORT.id, why="no", until=NIGHT + timedelta(days=91), today=NIGHT, policy=POLICY
+        )
     judge(store)
     with pytest.raises(NotFound, match="resolved"):
-        alerts.acknowledge(store, ANALYST, SHORT.id, why="no", until=NIGHT, today=NIGHT)
-
-
-def test_steps_are_the_same_for_the_same_night() -> None:
-    assert [s.action for s in steps({}, [SHORT], NIGHT, covered=KINDS)] == ["alert.raised"]
+        alerts.acknowledge(store, ANALYST, SHORT.id, why="no", until=NIGHT, today=NIGHT, policy=POLICY)
 
 
 @pytest.mark.parametrize(

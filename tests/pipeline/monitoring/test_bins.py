@@ -99,7 +99,7 @@ def test_a_constant_feature_is_stable_and_is_seen_to_move(con: duckdb.DuckDBPyCo
     (bins,) = read_bins(con, source, ["f"])
     same = count_bins(con, source, [bins]).of("f")
     moved = count_bins(con, frame(con, "later", f=[3.0] * 10 + [3.5] * 40), [bins]).of("f")
-    assert stability.judged_psi(same, same) == stability.Psi(0.0, 0.0, 1.0, 1, False)
+    assert stability.judged_psi(same, same) == stability.Psi(0.0, 0.0, 1.0, 1, False, False)
     assert stability.psi(same, moved) > 1
 
 

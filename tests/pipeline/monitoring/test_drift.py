@@ -246,6 +246,21 @@ def test_the_change_of_the_score_splits_by_feature_without_remainder(book: Book)
     assert moved.by_feature.get(score_drift.BASE, 0.0) == pytest.approx(0.0, abs=1e-12)
 
 
+def test_a_night_published_again_by_another_version_has_one_version(tmp_path: Path) -> None:
+    settings, rows = Settings.at(tmp_path), "SELECT i % 100 AS f FROM range(4000) r(i)"
+    lake.create(settings, "BIGINT")
+    with closing(lake.connect(settings, read_only=False)) as con:
+        bins = read_bins(con, rows, ["f"])
+        counts = count_bins(con, rows, bins, ())
+        first, second = (baselines.Baseline("m", version, counts, {"f": 1}) for version in (1, 2))
+        for version, scored_by in ((first, 1), (second, 1), (second, 2)):
+            write_night(con, DriftPolicy(), version, counts, NIGHT, scored_by)
+        assert [d.version for d in history(con, NIGHT, NIGHT)] == [2]
+        assert [d.version for d in history(con, NIGHT, NIGHT, own_version=False)] == [2]
+        write_night(con, DriftPolicy(), first, counts, NIGHT, 2)
+        assert [d.version for d in history(con, NIGHT, NIGHT, own_version=False)] == [2, 1], "chosen by hand it stays"
+
+
 def test_a_home_from_before_says_what_to_do(book: Book) -> None:
     with book.writer() as con:
         con.execute("DROP TABLE lake.drift.statistics")

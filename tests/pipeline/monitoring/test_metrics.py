@@ -44,4 +44,9 @@ def test_the_file_of_a_night(tmp_path: Path, failed: bool) -> None:
     assert float(found['scoretrace_gates{verdict="fail"}']) == (1.0 if failed else 0.0)
     assert float(found['scoretrace_task_seconds{task="gate"}']) == pytest.approx(2.2 if failed else 3.1)
     assert ('scoretrace_task_rows{task="publish"}' in found) is not failed
+    published = ledger.latest_publication(engine)
+    assert published is not None
+    sla = ledger.sla_of(published, ledger.run(engine, published.run_id))
+    in_time = {ledger.Sla.MET: "1.0", ledger.Sla.MISSED: "0.0"}
+    assert found.get("scoretrace_published_sla_met") == in_time.get(sla)
     engine.dispose()

@@ -56,6 +56,14 @@ def test_estimates_backfills_and_segments_ask_for_nothing(facts: dict[str, str])
     assert told(month(auc=0.5, auc_low=0.4, auc_high=0.6, events=900, **facts)) == []
 
 
+def test_a_version_that_was_replaced_asks_for_nothing_more() -> None:
+    off = {"events": 500}
+    took_over = {"model_version": 2, "kind": "estimated", "events": None}
+    assert told(month(**off), month(month=date(2025, 4, 1), **took_over)) == []
+    both = [month(**off), month(month=date(2025, 4, 1), model_version=2, **off)]
+    assert told(*both) == [("calibration/pd_default", "high")], "one of a model, however many versions are off"
+
+
 def test_only_the_newest_month_of_a_version_counts() -> None:
     bad = month(auc=0.5, auc_low=0.4, auc_high=0.6)
     assert told(bad, month(month=date(2025, 4, 1))) == []

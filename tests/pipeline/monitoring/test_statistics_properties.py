@@ -78,3 +78,16 @@ def test_nan_and_an_empty_sample_are_refused_by_name(measure: Measure) -> None:
         measure([0, math.nan, 0, 1], [0.1, 0.2, 0.3, 0.4])
     with pytest.raises(ValueError, match="same length"):
         measure([0, 1, 0, 1], [0.1, 0.2])
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.1, math.inf, -math.inf])
+@pytest.mark.parametrize("measure", ANY_SAMPLE)
+def test_what_is_no_probability_is_refused(measure: Measure, value: float) -> None:
+    with pytest.raises(ValueError, match="not between 0 and 1"):
+        measure([0, 1, 0, 1], [0.1, value, 0.3, 0.4])
+
+
+def test_infinite_log_odds_have_no_slope() -> None:
+    for value in (math.inf, -math.inf):
+        with pytest.raises(ValueError, match="infinite"):
+            calibration([0, 1, 0, 1], [0.1, value, 0.3, 0.4])
