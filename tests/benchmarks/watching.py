@@ -1,7 +1,7 @@
 """Thirty quiet nights, then each of the generator's incidents on a night of its own: ``make bench-watch``.
 
-Prints what each night told and the likeliest cause it named; ends with 1 when a quiet night told anything or an
-incident's night told nothing. Twenty minutes or more: thirty-six whole nights.
+Prints what each night told and the likeliest cause it named; ends with 1 when a quiet night told anything, or an
+incident's night anything but its own alerts, or when what is named first is not the source. Thirty-six whole nights.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from pipeline.config import SHIPPED_PORTFOLIOS, Settings, prepare_process
 
 END = date(2026, 3, 14)
 # A shift stays, so it comes last; what stops a night leaves a gap, so that comes late too.
+# Incident → what its night's alerts begin with, and the source that each names first.
 INCIDENTS = {
-    "restated_statement": "restatement/loan_servicing",
-    "duplicate_load": "volume/loan_servicing",
-    "bureau_format": "schema/bureau_pull",
-    "empty_file": "volume/payments_ledger",
-    "late_file": "freshness/loan_servicing",
-    "population_shift": "drift/",
+    "restated_statement": ("restatement/loan_servicing", "raw.loan_servicing"),
+    "duplicate_load": ("volume/loan_servicing", "raw.loan_servicing"),
+    "bureau_format": ("schema/bureau_pull", "raw.bureau_pull"),
+    "empty_file": ("volume/payments_ledger", "raw.payments_ledger"),
+    "late_file": ("freshness/loan_servicing", "raw.loan_servicing"),
+    "population_shift": ("drift/", "raw.loan_servicing"),
 }
 
 
@@ -45,6 +46,7 @@ def _run(folder: Path, arguments: argparse.Namespace) -> int:
     from pipeline.errors import ScoretraceError
     from pipeline.land import land
     from pipeline.monitoring.alerts import alerts_of
+    from pipeline.monitoring.segments import SCORE
     from pipeline.nightly import run_night
     from pipeline.registry import Registry
     from pipeline.retrain import run_retrain
@@ -81,8 +83,10 @@ def _run(folder: Path, arguments: argparse.Namespace) -> int:
             stopped = f", stopped: {error.message[:80]}"
         told = [a for a in alerts_of(engine).values() if a.as_of == day and a.state == "open"]
         kind = wrong.get(day, "quiet")
-        expected = INCIDENTS.get(kind)
-        right = any(a.id.startswith(expected) for a in told) if expected else not told
+        alert, source = INCIDENTS.get(kind, ("", ""))
+        right = bool(told) == (kind != "quiet") and all(
+            a.id.startswith(alert) and (a.members == (SCORE,) or a.causes[0].source.startswith(source)) for a in told
+        )
         faults += not right
         print(f"{'✓' if right else '✕'} {day} {kind}{stopped} ({time.monotonic() - started:.0f} s)", flush=True)
         for a in told:
