@@ -27,6 +27,7 @@ def main() -> None:
     parser.add_argument("--months", type=int, default=26)
     parser.add_argument("--nights", type=int, default=30)
     parser.add_argument("--early", type=int, default=10, help="nights after which the first questions are asked")
+    parser.add_argument("--untested", action="store_true", help="nights without dbt's data tests, which write nothing")
     parser.add_argument("--questions", type=int, default=40)
     parser.add_argument("--home", type=Path, help="keep the home here, or ask the one that is there already")
     arguments = parser.parse_args()
@@ -43,6 +44,7 @@ def _bench(settings: Settings, arguments: argparse.Namespace) -> None:
     from pipeline.registry import Registry
     from pipeline.retrain import run_retrain
     from pipeline.transform import Warehouse
+    from tests.faults.killing import Untested
     from tests.signing_off import sign_off
 
     nights = [LAST_NIGHT - timedelta(days=n) for n in reversed(range(arguments.nights))]
@@ -53,7 +55,8 @@ def _bench(settings: Settings, arguments: argparse.Namespace) -> None:
     eve = nights[0] - timedelta(days=1)
     with closing(lake.connect(settings, read_only=False)) as con:
         land(con, portfolio, eve, settings.extracts_dir / "history")
-    warehouse, registry = Warehouse(settings, portfolio), Registry(settings)
+    warehouse = (Untested if arguments.untested else Warehouse)(settings, portfolio)
+    registry = Registry(settings)
     for spec in portfolio.models:
         if registry.has_production(spec.name):
             continue

@@ -74,7 +74,7 @@ class Nights:
         settings = Settings.at(prepared)
         from pipeline import portfolio
 
-        self.warehouse = (Warehouse if tests else _Untested)(settings, portfolio.load(settings.portfolio_dir))
+        self.warehouse = (Warehouse if tests else Untested)(settings, portfolio.load(settings.portfolio_dir))
         self.warehouse.manifest()  # parsed here once
         import lightgbm  # noqa: F401
         import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
@@ -190,7 +190,7 @@ class Nights:
                 pass
 
 
-class _Untested(Warehouse):
+class Untested(Warehouse):
     def build(self, *args: Any, **options: Any) -> BuildResult:
         return super().build(*args, **{**options, "tests": False})
 
