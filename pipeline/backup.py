@@ -1,9 +1,9 @@
 """A copy of a whole home, consistent while a night runs, with the SHA-256 of each file in it.
 
-What refers comes before what is referred to: first the control store (what is published), then the catalog (which by
-then holds every snapshot published), then the files that this copy of the catalog names, then registry and archive. The
-copy is as if the machine had stopped at that moment: a night that was running is unfinished in it. What lies in
-PostgreSQL is not copied here, and has to be dumped before.
+What refers comes before what is referred to: first checkpoints and keys, then the control store (what is published),
+then the catalog (which by then holds every snapshot published), then the files that this copy of the catalog names,
+then registry and archive. The copy is as if the machine had stopped at that moment: a night that was running is
+unfinished in it. What lies in PostgreSQL is not copied here, and has to be dumped before.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -108,6 +108,20 @@ def _copy(
 ) -> dict[str, Any] | None:
     """One try; None when what was copied first did not fit what was copied last."""
     decided = _decisions(engine)
+    files: dict[str, dict[str, Any]] = {}
+
+    def take(path: Path) -> None:
+        relative = path.relative_to(settings.home).as_posix()
+        if path.name == "mlflow.sqlite":
+            (to / relative).parent.mkdir(parents=True, exist_ok=True)
+            copy_store(path, to / relative)
+            return
+        with suppress(FileNotFoundError):  # a passing file: a checkpoint or a metric under its partial name
+            files[relative] = {"sha256": _copied(path, to / relative, link=False)}
+
+    others = list(_others(settings.home))
+    for path in (p for p in others if _names_records(settings.home, p)):
+        take(path)
     progress("control store and catalog")
     if settings.control_url.startswith("sqlite:"):
         copy_store(Path(settings.control_url.removeprefix("sqlite:///")), to / "control.sqlite")
@@ -120,7 +134,6 @@ def _copy(
         catalog = f"sqlite:{to / 'lake' / 'catalog.sqlite'}"
     named = lake_files.named_in(catalog)
     progress(f"{len(named):,} files of the lake")
-    files: dict[str, dict[str, Any]] = {}
     for file in named:
         path = lake_files.path_of(settings, file)
         try:
@@ -134,15 +147,8 @@ def _copy(
         files[f"lake/data/{file.path}"] = {"sha256": digest}
     progress("registry, archive and the rest")
     for path in _others(settings.home):
-        relative = path.relative_to(settings.home).as_posix()
-        if path.name == "mlflow.sqlite":
-            (to / relative).parent.mkdir(parents=True, exist_ok=True)
-            copy_store(path, to / relative)
-        else:
-            try:
-                files[relative] = {"sha256": _copied(path, to / relative, link=False)}
-            except FileNotFoundError:
-                continue  # a passing file: a checkpoint or a metric under its partial name
+        if not _names_records(settings.home, path):
+            take(path)
     if _decisions(engine) != decided:
         return None
     for store in (path for path in sorted(to.rglob("*.sqlite"))):
@@ -163,6 +169,7 @@ def _copy(
         "elsewhere": list(databases_elsewhere(settings)),
         "files": files,
         "folders": modes,
+        "mode": settings.home.stat().st_mode & 0o777,
     }
 
 
@@ -203,6 +210,13 @@ def _others(home: Path) -> Iterator[Path]:
             yield from (p for p in sorted(entry.rglob("*")) if p.is_file() and not p.name.endswith(_SQLITE_EXTRAS))
 
 
+def _names_records(home: Path, path: Path) -> bool:
+    """Whether a file speaks of the audit log: a checkpoint that is newer than the copied log would say that its tail
+    was cut off."""
+    return path.relative_to(home).parts[0] in ("checkpoints", "keys")
+
+
 def _decisions(engine: Engine) -> int:
-    """How many records move models or promotions: none may come between the copies of control store and registry."""
-    return audit.count(engine, action="promotion.") + audit.count(engine, action="model.")
+    """How many records move models, promotions or keys: none may come between the copies of the files that have
+    them and of the control store."""
+    return sum(audit.count(engine, action=kind) for kind in ("promotion.", "model.", "key."))

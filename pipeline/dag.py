@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from typing import Any, Generic, Protocol, TypeVar
 
-from pipeline.errors import ConfigError, ScoretraceError, TaskTimeout, beside
+from pipeline.errors import ConfigError, ScoretraceError, TaskTimeout, beside, redacted
 from pipeline.runs import FAILED, SUCCEEDED, RunLedger
 
 Context = TypeVar("Context")
@@ -120,7 +120,7 @@ def _attempts(
             with _time_limit(task.name, task.timeout):
                 result = task.action(context)
         except BaseException as error:
-            message = str(error) or type(error).__name__
+            message = redacted(str(error)) or type(error).__name__
             with beside(error):
                 ledger.finish_attempt(task.name, attempt, FAILED, error=message)
                 for listener in listeners:

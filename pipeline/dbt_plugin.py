@@ -46,7 +46,7 @@ class Plugin(BasePlugin):  # type: ignore[misc]
             conn.execute(f"SET memory_limit = {literal(settings.memory_limit)}")
         if settings.threads:
             conn.execute(f"SET threads = {int(settings.threads)}")
-        conn.execute(f"SET temp_directory = {literal(str(settings.work_dir / 'spill'))}")
+        conn.execute(f"SET temp_directory = {literal(str(lake.scratch(settings)))}")
         conn.execute(lake.attach_sql(settings, read_only=False))
 
     def configure_cursor(self, cursor: DuckDBPyConnection) -> None:

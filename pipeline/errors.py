@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+_PASSWORD = re.compile(r"(\bpassword\s*=\s*)(?:'(?:[^'\\]|\\.)*'|[^\s'\"&;]+)", re.I)
+_USER_INFO = re.compile(r"(://[^\s:/@]+:)[^\s@]+(?=@)")
+
+
+def redacted(text: str) -> str:
+    """A text without the passwords of connection strings and addresses: libraries put what they were given in their
+    messages, and messages are kept."""
+    return _USER_INFO.sub(r"\1…", _PASSWORD.sub(r"\1…", text))
 
 
 class ScoretraceError(Exception):
     """Base of every error a user may see.
 
     ``next_step`` is a sentence naming the command or page that comes next; the command line and
-    the portal print it under the message.
+    the portal print it under the message. Passwords within the message are left out (``redacted``).
     """
 
     def __init__(self, message: str, next_step: str = "") -> None:
-        super().__init__(message)
-        self.message = message
+        self.message = redacted(message)
+        super().__init__(self.message)
         self.next_step = next_step
 
     def __str__(self) -> str:
@@ -102,4 +112,4 @@ def beside(first: BaseException) -> Iterator[None]:
     try:
         yield
     except Exception as second:  # noqa: BLE001 - told as a note of the first
-        first.add_note(f"and then: {str(second).partition(chr(10))[0] or type(second).__name__}")
+        first.add_note(f"and then: {redacted(str(second)).partition(chr(10))[0] or type(second).__name__}")

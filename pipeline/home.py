@@ -37,6 +37,7 @@ def init(
                 f"(ids {checked.id_type})",
                 "set SCORETRACE_HOME to another folder for another lender",
             )
+    settings.home.mkdir(parents=True, exist_ok=True, mode=0o750)  # it holds personal data
     for folder in (settings.archive_dir, settings.registry_dir, settings.extracts_dir, settings.work_dir):
         folder.mkdir(parents=True, exist_ok=True)
     engine = control.create(settings)

@@ -7,6 +7,10 @@ Readers attach read-only and never block the writer; each commit is a snapshot, 
 from __future__ import annotations
 
 import importlib
+import os
+import secrets
+import shutil
+import socket
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -20,6 +24,7 @@ from pipeline.errors import ConfigError, NotFound
 from pipeline.sql import ident, literal
 
 ALIAS = "lake"
+_SPILL = "spill-"
 _ROW_GROUP = 16_384
 SCHEMAS = ("raw", "staging", "intermediate", "features", "marts", "scores", "training", "ops", "drift")
 
@@ -56,6 +61,23 @@ def attach_sql(settings: Settings, *, read_only: bool, snapshot: int | None = No
     return f"ATTACH {literal('ducklake:' + settings.lake_catalog)} AS {alias} ({', '.join(options)})"
 
 
+def scratch(settings: Settings) -> Path:
+    """A folder that no other DuckDB spills into; DuckDB makes it when it has to, and takes it away when it closes.
+
+    Spilled blocks have the same file names in every process, and no lock: two that share a folder read each other's
+    blocks as their own, without an error.
+    """
+    return settings.work_dir / f"{_SPILL}{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+
+
+def sweep(settings: Settings) -> None:
+    """Remove what processes of this machine that were killed have spilled."""
+    for folder in settings.work_dir.glob(f"{_SPILL}{socket.gethostname()}-*"):
+        process = folder.name.split("-")[-2]
+        if process.isdigit() and not Path(f"/proc/{process}").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 def connect(
     settings: Settings, *, read_only: bool = True, snapshot: int | None = None, alias: str = ALIAS
 ) -> duckdb.DuckDBPyConnection:
@@ -75,8 +97,7 @@ def connect(
             con.execute(f"SET memory_limit = {literal(settings.memory_limit)}")
         if settings.threads:
             con.execute(f"SET threads = {int(settings.threads)}")
-        spill = settings.work_dir / "spill"
-        con.execute(f"SET temp_directory = {literal(str(spill))}")
+        con.execute(f"SET temp_directory = {literal(str(scratch(settings)))}")
         con.execute(attach_sql(settings, read_only=read_only or snapshot is not None, snapshot=snapshot, alias=alias))
         _enter(con, alias)
     except duckdb.Error as error:
@@ -134,7 +155,7 @@ def create(settings: Settings, id_type: str) -> None:
 
     id_type: SQL type of the portfolio's ids, BIGINT or VARCHAR.
     """
-    for folder in (settings.lake_data, settings.work_dir / "spill"):
+    for folder in (settings.lake_data, settings.work_dir):
         folder.mkdir(parents=True, exist_ok=True)
     with closing(connect(settings, read_only=False)) as con:
         con.execute(f"CALL {ALIAS}.set_option('data_inlining_row_limit', 0)")

@@ -78,9 +78,13 @@ def recorded(engine: Engine) -> dict[str, str]:
 
 
 def record_new(settings: Settings, engine: Engine) -> int:
-    """Put the SHA-256 of each file on record that is not yet; returns how many. The caller holds the writer lease."""
+    """Put the SHA-256 of each file on record that is not yet; returns how many. The caller holds the writer lease.
+
+    A file that is missing, cut short or no Parquet is left out: it is damaged, and stays so until it is put back.
+    """
     known = recorded(engine)
-    new = [f for f in named_in(settings.lake_catalog) if f.path not in known and path_of(settings, f).is_file()]
+    unknown = [f for f in named_in(settings.lake_catalog) if f.path not in known]
+    new = [f for f in unknown if not _outer_fault(path_of(settings, f), f.bytes)]
     if not new:
         return 0
     now = datetime.now(UTC)

@@ -12,12 +12,13 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import IO
 
 from sqlalchemy import Connection, Engine, delete, insert, select, text
+from sqlalchemy.exc import DBAPIError
 
 from pipeline.config import Settings
 from pipeline.control import lease as lease_table
@@ -51,7 +52,8 @@ def writer_lease(settings: Settings, engine: Engine, purpose: str) -> Iterator[N
             yield
         finally:
             with engine.begin() as connection:
-                connection.execute(delete(lease_table).where(lease_table.c.name == _NAME))
+                mine = (lease_table.c.name == _NAME) & (lease_table.c.holder == holder)
+                connection.execute(delete(lease_table).where(mine))
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,8 @@ def _advisory_lock(_settings: Settings, engine: Engine) -> Iterator[bool]:
             yield taken
         finally:
             if taken:
-                connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _ADVISORY_KEY})
+                with suppress(DBAPIError):  # the session is gone, and the lock with it
+                    connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _ADVISORY_KEY})
 
 
 def _try_advisory_lock(connection: Connection) -> bool:

@@ -220,11 +220,14 @@ def publication(engine: Engine, id_: int) -> Publication:
     return _publication(row)
 
 
-def publications(engine: Engine, since: date | None = None, until: date | None = None) -> tuple[Publication, ...]:
-    """The newest publication of each as-of date in [since, until], newest date first."""
+def publications(
+    engine: Engine, since: date | None = None, until: date | None = None, *, superseded: bool = False
+) -> tuple[Publication, ...]:
+    """The newest publication of each as-of date in [since, until], newest date first; ``superseded``: every one."""
     p = control.publications
-    newest = select(func.max(p.c.id)).group_by(p.c.as_of)
-    query = select(p).where(p.c.id.in_(newest)).order_by(p.c.as_of.desc())
+    query = select(p).order_by(p.c.as_of.desc(), p.c.id.desc())
+    if not superseded:
+        query = query.where(p.c.id.in_(select(func.max(p.c.id)).group_by(p.c.as_of)))
     if since is not None:
         query = query.where(p.c.as_of >= since)
     if until is not None:

@@ -27,7 +27,7 @@ from pipeline.sql import literal
 RECENT = timedelta(days=7)
 """Snapshots younger than this stay, promised or not: somebody may be reading them, or looking for what went wrong."""
 GRACE = timedelta(days=1)
-"""How long files that nothing names any more stay, for readers who opened the lake before."""
+"""How long files that nothing names any more stay, for readers who opened the lake before; those of killed runs too."""
 _MOSTLY_DELETED = 0.25  # a carried table's file is written anew once this share of its rows has been made again
 _KEEPS_DELETED_ROWS = ("intermediate", "features")
 
@@ -52,7 +52,7 @@ def plan(settings: Settings, engine: Engine, portfolio: Portfolio, *, recent: ti
             f"SELECT snapshot_id, snapshot_time FROM ducklake_snapshots({literal(lake.ALIAS)})"
         ).fetchall()
     snapshots = {int(id_): made_at for id_, made_at in rows}
-    publications = ledger.publications(engine)
+    publications = ledger.publications(engine, superseded=True)  # what a customer got before a correction, too
     return retention.plan(
         portfolio.retention,
         now.astimezone(ZoneInfo(portfolio.timezone)).date(),
@@ -113,10 +113,11 @@ def _graph(ending: Plan, grace: timedelta) -> Graph[Work]:
     def clean(work: Work) -> TaskResult:
         older = datetime.now(UTC) - grace
         with work.session() as con:
-            removed = con.execute(
-                f"CALL ducklake_cleanup_old_files({literal(lake.ALIAS)}, older_than => {literal(older)})"
-            ).fetchall()
-        return TaskResult(len(removed), {"files": len(removed)})
+            ended, orphaned = (
+                con.execute(f"CALL {cleanup}({literal(lake.ALIAS)}, older_than => {literal(older)})").fetchall()
+                for cleanup in ("ducklake_cleanup_old_files", "ducklake_delete_orphaned_files")
+            )
+        return TaskResult(len(ended) + len(orphaned), {"files": len(ended), "of_killed_runs": len(orphaned)})
 
     return Graph(
         "maintain",

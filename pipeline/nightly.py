@@ -220,9 +220,10 @@ def decide_loads(work: Work, fresh: Sequence[gates.Verdict]) -> TaskResult:
     """Check every undecided load, decide, record every verdict; raise GateFailed if one failed."""
     with work.session() as con:
         checked = gates.check(con, work.portfolio, work.as_of, again=bool(fresh))
+        verdicts = [*fresh, *(verdict for found in checked.values() for verdict in found)]
+        # On record before it is decided: another attempt would find nothing left to decide, and no reason to stop.
+        work.ledger.add_verdicts(verdicts)
         accepted, rejected = gates.decide(con, checked)
-    verdicts = [*fresh, *(verdict for found in checked.values() for verdict in found)]
-    work.ledger.add_verdicts(verdicts)
     gates.require_passed(work.as_of, verdicts)
     warned = [v.message for v in verdicts if v.verdict == gates.WARN]
     for message in warned:

@@ -47,11 +47,13 @@ def restore(source: Path, home: Path, *, progress: Callable[[str], None] = lambd
     files: Mapping[str, Any] = manifest["files"]
     progress(f"{len(files):,} files, each against its SHA-256")
     try:
+        partial.mkdir(parents=True, mode=0o700)
         for relative, facts in files.items():
             _put(source / relative, partial / relative, facts)
         for folder, mode in manifest["folders"].items():
             (partial / folder).chmod(int(mode))
         _open_again(partial)
+        partial.chmod(int(manifest.get("mode", 0o700)))
         if home.exists():
             home.rmdir()
         partial.rename(home)

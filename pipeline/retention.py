@@ -56,23 +56,30 @@ def plan(
     also: publication id → the last snapshot of its run, which shows what was watched after publishing.
     """
     all_of_them = sorted(publications, key=lambda p: (p.as_of, p.id))
-    last_of_month = {p.as_of.replace(day=1): p.as_of for p in all_of_them}
-    oldest_night = today - timedelta(days=policy.nights)
-    oldest_month_end = add_months(today, -policy.month_ends)
-
-    def promised(publication: Publication) -> bool:
-        if publication.as_of >= oldest_night:
-            return True
-        month_end = last_of_month[publication.as_of.replace(day=1)]
-        return publication.as_of == month_end and publication.as_of >= oldest_month_end
 
     def of(publication: Publication) -> set[int]:
         return {publication.snapshot_id, also.get(publication.id, publication.snapshot_id)}
 
-    stay = set(needed).union(*(of(p) for p in all_of_them if promised(p)))
+    stay = set(needed).union(*(of(p) for p in promised(policy, today, all_of_them)))
     expire = tuple(sorted(set(snapshots) - stay))
     ending = tuple(p for p in all_of_them if p.snapshot_id in expire)
     return Plan(ending, expire, len(set(snapshots) & stay))
+
+
+def promised(policy: Retention, today: date, publications: Iterable[Publication]) -> list[Publication]:
+    """Those whose night can be replayed at ``today``: each recent one, and each of a date that is its month's last."""
+    found = list(publications)
+    last_of_month: dict[date, date] = {}
+    for p in found:
+        month = p.as_of.replace(day=1)
+        last_of_month[month] = max(p.as_of, last_of_month.get(month, p.as_of))
+    oldest_night = today - timedelta(days=policy.nights)
+    oldest_month_end = add_months(today, -policy.month_ends)
+    return [
+        p
+        for p in found
+        if p.as_of >= oldest_night or (p.as_of >= oldest_month_end and p.as_of == last_of_month[p.as_of.replace(day=1)])
+    ]
 
 
 def parse(raw: Mapping[str, Any]) -> Retention:

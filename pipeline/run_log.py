@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from pipeline.config import Settings
-from pipeline.errors import NotFound
+from pipeline.errors import NotFound, redacted
 from pipeline.governance.texts import shown
 
 Progress = Callable[[str], None]
@@ -35,7 +35,7 @@ def kept(settings: Settings, run_id: str, progress: Progress) -> Progress:
             file.parent.mkdir(exist_ok=True)
             with file.open("a", encoding="utf-8") as log:
                 now = datetime.now(UTC).isoformat(timespec="milliseconds")
-                log.writelines(f"{now} {part.rstrip()}\n" for part in shown(line).splitlines())
+                log.writelines(f"{now} {part.rstrip()}\n" for part in shown(redacted(line)).splitlines())
         except OSError as error:
             failed = True
             progress(f"▲ the run's log {file} cannot be written: {error.strerror}")

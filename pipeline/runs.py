@@ -18,10 +18,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Engine, insert, select, update
+from sqlalchemy import Connection, Engine, insert, select, update
 
 from pipeline import control
 from pipeline.config import REPOSITORY
+from pipeline.errors import LeaseHeld, redacted
 from pipeline.gates import Verdict
 from pipeline.governance import coverage, events
 from pipeline.portfolio import Portfolio, files_of
@@ -109,6 +110,7 @@ class RunLedger:
         return cls(engine, run_id, actor)
 
     def finish(self, status: str, *, snapshot: int | None = None, error: str | None = None) -> None:
+        error = redacted(error) if error else error
         with self.engine.begin() as connection:
             connection.execute(
                 update(control.runs)
@@ -118,7 +120,9 @@ class RunLedger:
             events.run_ended(connection, self.run_id, self.actor, status, snapshot=snapshot, error=error)
 
     def start_attempt(self, task: str, attempt: int, snapshot: int) -> None:
+        """Raises LeaseHeld when the run was taken for dead: another one writes the lake now."""
         with self.engine.begin() as connection:
+            self._require_running(connection)
             connection.execute(
                 insert(control.task_attempts).values(
                     run_id=self.run_id,
@@ -164,9 +168,23 @@ class RunLedger:
                 connection.execute(insert(control.dbt_results), rows)
 
     def publish(self, **values: Any) -> None:
-        """Move the pointer: from this commit on, readers attach the lake at the new snapshot."""
+        """Move the pointer: from this commit on, readers attach the lake at the new snapshot.
+
+        Raises LeaseHeld, and moves nothing, when the run was taken for dead meanwhile.
+        """
         with self.engine.begin() as connection:
+            self._require_running(connection)
             made = insert(control.publications).values(run_id=self.run_id, published_at=datetime.now(UTC), **values)
             key = connection.execute(made).inserted_primary_key
             covered = coverage.of(connection, control.publications, key or ())
             events.night_published(connection, self.run_id, self.actor, values, covered)
+
+    def _require_running(self, connection: Connection) -> None:
+        """A lease on a server lasts as long as its connection. Whoever takes it over marks the runs before as dead."""
+        r = control.runs.c
+        status = connection.scalar(select(r.status).where(r.run_id == self.run_id).with_for_update())
+        if status != RUNNING:
+            raise LeaseHeld(
+                f"run {self.run_id} is {status}: another run has taken over the writer lease meanwhile",
+                "look at that one with `scoretrace status`; what is published stands",
+            )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import date
+from datetime import date, datetime
 from decimal import Decimal
 
 
@@ -23,6 +23,10 @@ def literal(value: str | int | Decimal | date | bool | None) -> str:
         return "TRUE" if value else "FALSE"
     if isinstance(value, int | Decimal):
         return str(value)
+    if isinstance(value, datetime):
+        if value.tzinfo is None:
+            raise TypeError("no SQL literal for a time without a zone")
+        return f"TIMESTAMPTZ '{value.isoformat()}'"
     if isinstance(value, date):
         return f"DATE '{value.isoformat()}'"
     if isinstance(value, str):

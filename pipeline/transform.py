@@ -212,7 +212,6 @@ class Warehouse:
         testing = command == "test"
         connection = {
             "home": str(self.settings.home),
-            "lake_catalog": self.settings.lake_catalog,
             "memory_limit": self.settings.memory_limit,
             # On a small book a test's query costs less on one DuckDB thread than it costs to share it out.
             "threads": "1" if variables.get("tables_in_memory") else str(self.settings.threads or ""),
@@ -235,7 +234,7 @@ class Warehouse:
             if "test_type:unit" not in selection:
                 arguments += ["--exclude-resource-type", "unit_test"]
         manifest = None if command == "parse" else self._project()
-        with _working_directory_kept():
+        with _working_directory_kept(), _environment("SCORETRACE_LAKE_CATALOG", self.settings.lake_catalog):
             try:
                 return dbtRunner(manifest=manifest).invoke(arguments)
             finally:
@@ -271,7 +270,9 @@ class Warehouse:
         nodes = tuple(
             self._node(r) for r in reported.results if r.node.resource_type != hook or str(r.status) not in _GOOD
         )
-        archived = archive.keep(self.settings, json.dumps(reported.to_dict(omit_none=False), default=str).encode())
+        told = reported.to_dict(omit_none=False)
+        told.pop("args", None)  # how dbt was called, the whole environment of it included
+        archived = archive.keep(self.settings, json.dumps(told, default=str).encode())
         result = BuildResult(
             as_of,
             before + nodes,
@@ -391,6 +392,20 @@ def _working_directory_kept() -> Iterator[None]:
         yield
     finally:
         os.chdir(before)
+
+
+@contextmanager
+def _environment(name: str, value: str) -> Iterator[None]:
+    """One variable of this process, for as long as dbt reads it."""
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 def _disconnect() -> None:

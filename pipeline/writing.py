@@ -11,7 +11,7 @@ from sqlalchemy import Engine
 
 from pipeline import clock, lake, lake_files
 from pipeline.config import Settings
-from pipeline.errors import MachineRefused
+from pipeline.errors import MachineRefused, beside
 from pipeline.faults import explained
 from pipeline.lease import writer_lease
 
@@ -24,16 +24,22 @@ def writer(settings: Settings, engine: Engine, purpose: str) -> Iterator[duckdb.
     """The lake opened for writing, by the one process that may.
 
     Raises LeaseHeld; MachineRefused when the clock was set back or the disk is full; HomeDamaged when a file of the
-    lake is not as it was written. A fault of the machine within is raised in the same words. Whatever a killed or
-    failed run has committed is put on record by the next one that ends well.
+    lake is not as it was written. A fault of the machine within is raised in the same words. What is new in the lake
+    is put on record in the end, also of a run that failed; of one that was killed, by the next.
     """
     require_room(settings)  # even taking the lease writes a little
     with in_plain_words(settings), writer_lease(settings, engine, purpose):
         clock.require(engine)
+        lake.sweep(settings)
         lake_files.record_new(settings, engine)
         lake_files.require_whole(settings, engine)
-        with lake.stopping(lake.connect(settings, read_only=False)) as con:
-            yield con
+        try:
+            with lake.stopping(lake.connect(settings, read_only=False)) as con:
+                yield con
+        except BaseException as error:
+            with beside(error):
+                lake_files.record_new(settings, engine)
+            raise
         lake_files.record_new(settings, engine)
 
 

@@ -21,12 +21,21 @@ from pipeline.writing import LEAST_FREE_BYTES
 _AGAIN = {
     "nightly": "scoretrace nightly --as-of {as_of}",
     "monitor": "scoretrace monitor --as-of {as_of}",
+    "retrain": "scoretrace retrain --model MODEL --as-of {as_of}",
 }
 
 
 def modes(settings: Settings) -> Found:
-    """The home can be written, by nobody but its owner; secrets are their owner's alone."""
+    """The home can be written by its owner, and be read by its group at most; secrets are their owner's alone."""
     faults = []
+    if settings.home.is_dir() and settings.home.stat().st_mode & stat.S_IRWXO:
+        faults.append(
+            Fault(
+                str(settings.home),
+                "every user of the machine can look into it, and it holds personal data",
+                f"`chmod o-rwx {settings.home}`",
+            )
+        )
     for folder in (settings.home, settings.lake_data, settings.archive_dir, settings.registry_dir):
         if not folder.is_dir():
             faults.append(
@@ -106,7 +115,7 @@ def unfinished(home: Home) -> Found:
         Fault(
             f"run {row.run_id}",
             "its process ended without a word",
-            f"`{_AGAIN.get(row.kind, 'scoretrace ' + row.kind + ' … --as-of {as_of}').format(as_of=row.as_of)}`: "
+            f"`{_AGAIN.get(row.kind, 'scoretrace ' + row.kind).format(as_of=row.as_of)}`: "
             "what was half done is done over",
         )
         for row in rows

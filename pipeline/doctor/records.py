@@ -6,8 +6,9 @@ import sqlite3
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
-from pipeline import lake, lake_files, ledger
+from pipeline import lake, lake_files, ledger, retention
 from pipeline.config import Settings
 from pipeline.doctor.facts import Fault, Found, Home
 from pipeline.doctor.machine import sqlite_files
@@ -45,21 +46,24 @@ def integrity(path: Path) -> str:
 
 
 def catalog(home: Home) -> Found:
-    """The lake opens, and holds the snapshot of every published night."""
+    """The lake opens, and holds the snapshot of every night whose replay is promised, and of the newest."""
     with closing(lake.connect(home.settings)) as con:
         newest = lake.current_snapshot(con)
     there = lake_files.snapshots_in(home.settings.lake_catalog)
-    nights = ledger.publications(home.engine)
+    nights = ledger.publications(home.engine, superseded=True)
+    today = datetime.now(ZoneInfo(home.portfolio.timezone)).date()
+    promised = retention.promised(home.portfolio.retention, today, nights)
     faults = [
         Fault(
             f"night {p.as_of}",
             f"was published at snapshot {p.snapshot_id}, which the catalog does not hold",
             "catalog and control store are of different moments: restore both from one backup",
         )
-        for p in nights[:1]
+        for p in {p.id: p for p in (*nights[:1], *promised)}.values()
         if p.snapshot_id not in there
     ]
-    return f"opens at snapshot {newest}; {len(nights)} nights published", faults
+    published = len({p.as_of for p in nights})
+    return f"opens at snapshot {newest}; {published} nights published, {len(promised)} can be replayed", faults
 
 
 def files(home: Home) -> Found:

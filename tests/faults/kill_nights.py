@@ -33,9 +33,12 @@ def main() -> None:
             print(f"killed in {', '.join(nights.at_points())}: the same bytes")
             return
         killed, over, reads, began = Counter[str](), Counter[str](), 0, time.monotonic()
-        for number, (task, share) in enumerate(drawn(options.seed, options.times), start=1):
+        # A night that was over before it could be killed is drawn again: as many kills as were asked for.
+        for number, (task, share) in enumerate(drawn(options.seed, 2 * options.times), start=1):
             if number <= options.skip:
                 continue
+            if sum(killed.values()) == options.times:
+                break
             found = nights.trial(task, share)
             (over if found.survived else killed)[task] += 1
             reads += found.reads

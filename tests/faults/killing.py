@@ -7,6 +7,7 @@ never do is open DuckDB: its threads would not come along.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
@@ -93,7 +94,7 @@ class Nights:
         os.waitpid(child, 0)
         starts = [*(began[t] for t in TASKS), ended]
         self.seconds = {t: starts[i + 1] - starts[i] for i, t in enumerate(TASKS)}
-        self.expected = self._content(settings)
+        self.expected, self.watched = self._content(settings), self._watched(settings)
         shutil.rmtree(settings.home)
         return self.expected
 
@@ -119,25 +120,28 @@ class Nights:
             assert status == 0, f"killed {wait:.2f} s into {task}, the night would not run again: {settings.home}"
             content, looked = self._content(settings), reads()
         assert content == self.expected, f"killed {wait:.2f} s into {task}: {content}, not {self.expected}"
+        assert self._watched(settings) == self.watched, f"killed {wait:.2f} s into {task}: what was watched differs"
         shutil.rmtree(settings.home)
         return Killed(task, wait, survived, content, looked)
 
     def at_points(self) -> list[str]:
         """Kill a night in one home where it hurts most in each task, then let it run; returns the tasks it died in."""
         settings = fork_home(self.prepared, self.scratch / "points")
-        with self._reader(settings):
+        with self._reader(settings) as reads:
             for task in POINTS:
                 child, told = self._start(settings, task)
                 reached = list(_lines(told))
                 _, status = os.waitpid(child, 0)
                 assert os.WIFSIGNALED(status), f"{task} was over before it was killed"
                 assert reached[-1] == task, reached
-                assert self._content(settings) == "", f"half a night was published: killed in {task}"
+                published = self.expected if task == "monitor" else ""
+                assert self._content(settings) == published, f"half a night was published: killed in {task}"
             child, told = self._start(settings)
             list(_lines(told))
             _, status = os.waitpid(child, 0)
             assert status == 0, (settings.home / "night.log").read_text()[-3000:]
-        assert self._content(settings) == self.expected
+            assert reads() > 0
+        assert (self._content(settings), self._watched(settings)) == (self.expected, self.watched)
         statuses = {r.status for r in ledger.runs(ledger.open_ledger(settings), since=self.as_of)}
         assert statuses == {"abandoned", "succeeded"}, statuses
         return list(POINTS)
@@ -169,6 +173,22 @@ class Nights:
         found = ledger.publication_for(engine, self.as_of)
         engine.dispose()
         return found.content_sha256 if found else ""
+
+    def _watched(self, settings: Settings) -> str:
+        """A digest of the drift that is stored of the night, as a child reads it."""
+        told = settings.home / "watched"
+        child = os.fork()
+        if not child:
+            with _child(settings.home / "watched.log"), closing(lake.connect(settings)) as con:
+                rows = [
+                    con.execute(f"SELECT * FROM drift.{t} WHERE as_of_date = ? ORDER BY ALL", [self.as_of]).fetchall()
+                    for t in ("counts", "statistics", "segment_statistics", "contributions")
+                ]
+                assert all(rows)
+                told.write_text(hashlib.sha256(repr(rows).encode()).hexdigest())
+        _, status = os.waitpid(child, 0)
+        assert status == 0, (settings.home / "watched.log").read_text()[-2000:]
+        return told.read_text()
 
     @contextmanager
     def _reader(self, settings: Settings) -> Iterator[Callable[[], int]]:
@@ -234,11 +254,12 @@ def _before_the_pointer() -> None:
 
 
 POINTS: dict[str, Callable[[], None]] = {
-    "land": lambda: None,  # a moment after it began: see ``_Teller``
+    "land": lambda: None,  # a moment after it began, as in gate and monitor: see ``_Teller``
     "gate": lambda: None,
     "features": _while_models_build,
     "score": _between_models,
     "publish": _before_the_pointer,
+    "monitor": lambda: None,
 }
 
 
@@ -248,7 +269,7 @@ class _Teller:
 
     def task_started(self, run_id: str, task: str, attempt: int) -> None:
         os.write(self.pipe, f"{task}\n".encode())
-        if task == self.point and task in ("land", "gate"):
+        if task == self.point and task in ("land", "gate", "monitor"):
             threading.Timer(0.15, _die).start()
 
     def task_finished(self, run_id: str, task: str, attempt: int, result: object, error: str | None) -> None:

@@ -16,9 +16,11 @@ from app import reports
 from pipeline import backup, home
 from pipeline.config import Settings
 from pipeline.errors import ConfigError, HomeDamaged, NotFound
+from pipeline.governance import checkpoints
 from pipeline.restore import restore
 from tests.conftest import FIRST, SECOND, Cascade
 from tests.faults.conftest import SCORETRACE, doctor
+from tests.signing_off import at_the_home
 
 Content = Callable[[Settings, date], str | None]
 
@@ -61,6 +63,38 @@ def test_while_a_night_runs_every_copy_is_a_home_of_one_moment(
         seen.add(content_of(settings, SECOND))
     assert seen <= {None, content_of(own_home, SECOND)}
     assert None in seen
+
+
+@pytest.mark.parametrize("happens", ["a checkpoint", "another key"])
+def test_what_is_written_while_files_are_copied_does_not_outrun_the_log(
+    own_home: Settings, tmp_path: Path, happens: str
+) -> None:
+    _, engine = home.open_home(own_home)
+    done: list[str] = []
+
+    def meanwhile(line: str) -> None:
+        if "files of the lake" not in line or done:
+            return
+        done.append(line)
+        if happens == "a checkpoint":
+            checkpoints.after_night(own_home, engine, actor="night-batch", progress=done.append)
+        else:
+            checkpoints.rotate_key(own_home, engine, actor=at_the_home())
+
+    place = backup.back_up(own_home, engine, tmp_path / "copy", progress=meanwhile).place
+    assert done
+    assert doctor(Settings.at(restore(place, tmp_path / "again").home)) == {}
+
+
+def test_a_restored_home_is_as_private_as_it_was(published: Settings, tmp_path: Path) -> None:
+    for mode in (0o700, 0o750):
+        published.home.chmod(mode)
+        place = copy_of(published, tmp_path / f"copy{mode:o}", link=True).place
+        again = restore(place, tmp_path / f"again{mode:o}").home
+        assert stat.S_IMODE(again.stat().st_mode) == mode
+    again.chmod(0o755)
+    (fault,) = doctor(Settings.at(again))["modes"]
+    assert "every user of the machine" in fault["says"]
 
 
 def test_nothing_is_overwritten_and_nothing_lies_in_the_home(published: Settings, kept: Path, tmp_path: Path) -> None:

@@ -100,6 +100,34 @@ def test_a_promised_night_keeps_its_bits_and_one_that_is_not_ends(own_story: Sto
     assert plan(own_story, Retention(1, months_ago(THIRD) + 1)).ending == ()
 
 
+def test_a_night_that_was_published_again_is_promised_as_it_was_first(own_story: Story) -> None:
+    """What the customer got before a correction is what an examiner asks for."""
+    first = ledger.publication_for(own_story.engine, SECOND)
+    assert first is not None
+    run_night(
+        own_story.settings, own_story.portfolio, own_story.engine, SECOND, actor=at_the_home(),
+        extracts=own_story.settings.extracts_dir,
+    )  # fmt: skip
+    again = ledger.publication_for(own_story.engine, SECOND)
+    assert again is not None and again.snapshot_id > first.snapshot_id
+    promised = plan(own_story, Retention())
+    assert not {first.snapshot_id, again.snapshot_id} & set(promised.expire) and promised.ending == ()
+    ended = plan(own_story, Retention(1, 1))
+    assert {first.id, again.id} - {p.id for p in ended.ending} <= {again.id}, "both are told of where they end"
+
+
+def test_files_that_a_killed_run_left_are_removed(own_story: Story) -> None:
+    data = own_story.settings.lake_data
+    named = {lake_files.path_of(own_story.settings, f) for f in lake_files.named_in(own_story.settings.lake_catalog)}
+    left = next(iter(named)).with_name("ducklake-00000000-0000-0000-0000-000000000000.parquet")
+    left.write_bytes(next(iter(named)).read_bytes())
+    run(own_story, Plan((), (), 0))
+    assert not left.exists()
+    there = {lake_files.path_of(own_story.settings, f) for f in lake_files.named_in(own_story.settings.lake_catalog)}
+    assert there <= set(data.rglob("*.parquet"))
+    assert lake_files.damaged(own_story.settings, own_story.engine) == ()
+
+
 def test_it_is_refused_beside_a_night_and_to_whoever_may_not(own_story: Story) -> None:
     ending = plan(own_story, Retention())
     before = content(own_story, FIRST)

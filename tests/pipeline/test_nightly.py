@@ -95,7 +95,7 @@ def test_killed_in_every_task_it_converges_and_readers_never_see_half(cascade: C
         cwd=REPOSITORY, capture_output=True, text=True, timeout=800,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "killed in land, gate, features, score, publish: the same bytes" in done.stdout
+    assert "killed in land, gate, features, score, publish, monitor: the same bytes" in done.stdout
 
 
 def extracts_with(settings: Settings, folder: Path, incident: str) -> Path:
