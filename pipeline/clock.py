@@ -6,43 +6,34 @@ the clock stands right and it was the earlier records that were ahead, accepting
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from sqlalchemy import Engine, func, select
 
 from pipeline.control import audit_log
-from pipeline.errors import MachineRefused
 from pipeline.governance import audit, guard, texts
 from pipeline.governance.access import Actor
-
-TOLERANCE = timedelta(minutes=5)
-_ACCEPTED = "clock.accepted"
 
 
 def ahead(engine: Engine, now: datetime) -> tuple[int, datetime] | None:
     """Number and time of the record that lies furthest in the future, if one lies further than the tolerance."""
     a = audit_log.c
     with engine.connect() as connection:
-        accepted = connection.scalar(select(func.max(a.seq)).where(a.action == _ACCEPTED)) or 0
+        accepted = connection.scalar(select(func.max(a.seq)).where(a.action == audit.CLOCK_ACCEPTED)) or 0
         row = connection.execute(
             select(a.seq, a.at).where(a.seq > accepted).order_by(a.at.desc(), a.seq.desc()).limit(1)
         ).first()
     if row is None:
         return None
     latest = datetime.fromisoformat(row.at)
-    return (row.seq, latest) if latest > now + TOLERANCE else None
+    return (row.seq, latest) if latest > now + audit.CLOCK_TOLERANCE else None
 
 
 def require(engine: Engine) -> None:
     """Raises MachineRefused when the clock stands before the last records of the audit log."""
     now = datetime.now(UTC)
     if found := ahead(engine, now):
-        raise MachineRefused(
-            f"the clock says {now:%Y-%m-%d %H:%M:%S} UTC, and record {found[0]} of the audit log was written at "
-            f"{found[1]:%Y-%m-%d %H:%M:%S} UTC: it was set back",
-            "set the clock right (`timedatectl`) and run the command again; if it stands right now, "
-            '`scoretrace doctor --accept-clock "why it was ahead"`',
-        )
+        raise audit.set_back(now, *found)
 
 
 def accept(engine: Engine, actor: Actor, reason: str) -> None:
@@ -53,4 +44,4 @@ def accept(engine: Engine, actor: Actor, reason: str) -> None:
         "reason": texts.name("a reason", reason),
         "ahead": found and {"seq": found[0], "at": found[1].isoformat()},
     }
-    audit.append(engine, actor=actor.name, action=_ACCEPTED, subject="clock:machine", detail=detail)
+    audit.append(engine, actor=actor.name, action=audit.CLOCK_ACCEPTED, subject="clock:machine", detail=detail)

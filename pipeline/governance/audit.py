@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Select, func, insert, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from pipeline.control import audit_log
-from pipeline.errors import RecordRefused
+from pipeline.errors import MachineRefused, RecordRefused
 from pipeline.governance import canonical_json, chain, texts
 from pipeline.governance.chain import GENESIS, Checkpoint, Record, Verdict
 
@@ -32,6 +32,8 @@ __all__ = [
     "verify",
 ]
 
+CLOCK_TOLERANCE = timedelta(minutes=5)
+CLOCK_ACCEPTED = "clock.accepted"
 _ACTION = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+")
 _SUBJECT = re.compile(r"[a-z][a-z0-9_]*:.+")
 _ADVISORY_KEY = 0x5C02E7AD17
@@ -45,7 +47,8 @@ def append(where: Engine | Connection, *, actor: str, action: str, subject: str,
     With a Connection it joins the caller's transaction; with an Engine it commits by itself. Appends wait for each
     other, across threads, processes and machines. action: dotted lower case, ``run.started``. subject: kind and id,
     ``model:pd_default/3``. detail: JSON values only. Raises RecordRefused, and writes nothing, when a text is empty,
-    too long or has control characters, or when the detail is no canonical JSON or larger than 100 kB.
+    too long or has control characters, or when the detail is no canonical JSON or larger than 100 kB; MachineRefused
+    when the clock stands before the log's last record.
     """
     actor, action, subject = (
         texts.name("an actor", actor),
@@ -169,6 +172,8 @@ def verify(
 def _append(connection: Connection, actor: str, action: str, subject: str, detail: str) -> Record:
     hold_off_others(connection)
     last = head(connection)
+    if action != CLOCK_ACCEPTED:
+        _require_clock(connection, datetime.fromisoformat(last.at))
     record = chain.sealed(
         seq=last.seq + 1, at=last.at, actor=actor, action=action, subject=subject, detail=detail,
         prev_sha256=last.sha256,
@@ -180,6 +185,23 @@ def _append(connection: Connection, actor: str, action: str, subject: str, detai
             f"record {record.seq} of the audit log was written by another transaction", "do the same thing again"
         ) from error
     return record
+
+
+def _require_clock(connection: Connection, now: datetime) -> None:
+    """No record is written before the last one: what came first would be told by its number alone."""
+    row = connection.execute(select(audit_log.c.seq, audit_log.c.at).order_by(audit_log.c.seq.desc()).limit(1)).first()
+    if row and datetime.fromisoformat(row.at) > now + CLOCK_TOLERANCE:
+        raise set_back(now, row.seq, datetime.fromisoformat(row.at))
+
+
+def set_back(now: datetime, seq: int, at: datetime) -> MachineRefused:
+    """The error of a clock that stands before a record of the log."""
+    return MachineRefused(
+        f"the clock says {now:%Y-%m-%d %H:%M:%S} UTC, and record {seq} of the audit log was written at "
+        f"{at:%Y-%m-%d %H:%M:%S} UTC: it was set back",
+        "set the clock right (`timedatectl`) and run the command again; if it stands right now, "
+        '`scoretrace doctor --accept-clock "why it was ahead"`',
+    )
 
 
 def hold_off_others(connection: Connection) -> None:

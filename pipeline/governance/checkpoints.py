@@ -9,6 +9,7 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
+from pipeline import clock
 from pipeline.config import Settings
 from pipeline.errors import ConfigError, NotFound, ScoretraceError, SignatureRefused
 from pipeline.governance import audit, canonical_json, dsse, guard, keys
@@ -75,8 +76,12 @@ def after_night(settings: Settings, engine: Engine, *, actor: str, progress: Cal
 
 
 def rotate_key(settings: Settings, engine: Engine, *, actor: Actor) -> tuple[str, str]:
-    """Replace the signing key and record it; returns the ids (old, new). Raises ConfigError without a usable key."""
+    """Replace the signing key and record it; returns the ids (old, new).
+
+    Raises ConfigError without a usable key, MachineRefused when the clock was set back.
+    """
     guard.require(engine, actor, "key.rotate", "key:signing")
+    clock.require(engine)  # before the key is replaced: the record of it would be refused
     old, new = keys.rotate(settings.keys_dir)
     audit.append(engine, actor=actor.name, action="key.rotated", subject=f"key:{new}", detail={"replaces": old})
     return old, new

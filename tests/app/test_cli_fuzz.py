@@ -17,7 +17,7 @@ from tests.conftest import examples
 
 LONG = {"serve", "demo", "generate", "retrain", "replay-model", "nightly", "backfill", "init", "maintain", "doctor",
         "backup", "restore", "rotate-key"}  # fmt: skip
-"""Commands that take minutes or make something: their arguments are of the same kinds as the others'."""
+"""Commands that take minutes or make something: their arguments are read, and the command is not run."""
 WORDS = st.one_of(
     st.sampled_from(
         ["pd_default", "pd_default/1", "pd_default/99", "1", "0", "-1", "2026-03-14", "2026-02-30", "0001-01-01",
@@ -31,21 +31,25 @@ WORDS = st.one_of(
 
 def leaves(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
     for name, found in sorted(command.commands.items()):
-        if name in LONG:
-            continue
         if hasattr(found, "commands"):
             yield from leaves(found, (*path, name))
         else:
             yield (*path, name), found
 
 
-COMMANDS = list(leaves(typer.main.get_command(cli.cli)))
+EVERY = list(leaves(typer.main.get_command(cli.cli)))
+COMMANDS, READ_ONLY = ([c for c in EVERY if (c[0][-1] in LONG) == long] for long in (False, True))
 
 
 @st.composite
 def lines(draw: st.DrawFn) -> list[str]:
-    """A command with arguments in number and options as it declares them, and any words in their places."""
     path, command = draw(st.sampled_from(COMMANDS))
+    return [*path, *draw(arguments_of(command))]
+
+
+@st.composite
+def arguments_of(draw: st.DrawFn, command: Any) -> list[str]:
+    """Arguments in number and options as a command declares them, and any words in their places."""
     arguments: list[str] = []
     for parameter in command.params:
         if parameter.param_type_name == "argument":
@@ -55,7 +59,7 @@ def lines(draw: st.DrawFn) -> list[str]:
             arguments += [option] if parameter.is_flag else [option, draw(_value(parameter))]
     if not draw(st.integers(0, 9)):
         arguments.append(draw(WORDS))
-    return [*path, *arguments]
+    return arguments
 
 
 def _value(parameter: Any) -> st.SearchStrategy[str]:
@@ -64,6 +68,23 @@ def _value(parameter: Any) -> st.SearchStrategy[str]:
     if "date" in str(parameter.bare_type()).lower():
         return st.one_of(st.dates().map(str), WORDS)
     return WORDS
+
+
+USAGE_ERROR = typer.BadParameter.__mro__[1]  # typer brings a click of its own, and does not export this
+
+
+@pytest.mark.parametrize(("path", "command"), READ_ONLY, ids=[" ".join(path) for path, _ in READ_ONLY])
+@examples(20)
+@given(data=st.data())
+def test_any_arguments_are_read_or_refused_in_a_sentence(
+    path: tuple[str, ...], command: Any, data: st.DataObject
+) -> None:
+    try:
+        command.make_context(" ".join(path), data.draw(arguments_of(command)))
+    except typer.Exit:
+        pass
+    except USAGE_ERROR as refused:
+        assert refused.format_message()
 
 
 @examples(60)

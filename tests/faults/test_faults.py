@@ -130,6 +130,9 @@ def test_a_clock_set_back_stops_the_night_until_somebody_has_looked(
         connection.execute(insert(control.audit_log).values(**vars(record)))
     refused(own_home, f"record {record.seq} of the audit log", "set back", "timedatectl", "--accept-clock")
     refused(own_home, "set back")  # a refusal is no acceptance
+    for command in (("audit", "checkpoint", "--out", str(own_home.home.parent / "c.json")), ("audit", "rotate-key")):
+        done = call(own_home, *command)
+        assert done.returncode == 1 and "set back" in done.stderr, command
     still_as_it_was(own_home, cascade, content_of)
     (fault,) = doctor(own_home)["clock"]
     assert fault["about"] == f"audit record {record.seq}"
