@@ -7,7 +7,7 @@ TEST_PROCESSES ?= 2
 BIN := .venv/bin
 SETUP := .venv/.ready
 
-.PHONY: help setup tools demo test lint bench bench-explain bench-drift bench-watch bench-portal bench-journeys kill-nights screenshots clean
+.PHONY: help setup tools demo test lint bench bench-explain bench-drift bench-watch bench-portal bench-journeys kill-nights screenshots audit clean
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -58,6 +58,11 @@ screenshots: tools  ## every page in light and dark, 1440 and 1024 wide (OUT=fol
 
 kill-nights: $(SETUP)  ## kill the night at random moments of every task, and run it again each time (TIMES=200)
 	$(BIN)/python -m tests.faults.kill_nights --times $(or $(TIMES),200)
+
+audit: $(SETUP)  ## ask PyPI's advisories about every locked package; fails where one could not be asked about
+	@mkdir -p var
+	$(BIN)/uv export --quiet --frozen --no-emit-project --format requirements.txt --output-file var/locked.txt
+	$(BIN)/uv tool run pip-audit@2.10.1 --strict --disable-pip --requirement var/locked.txt
 
 clean:  ## remove the environment and the caches; the home folder stays
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache dbt/target
