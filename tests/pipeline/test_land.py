@@ -6,7 +6,7 @@ import gzip
 import hashlib
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -15,12 +15,15 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from pipeline import gates, home, lake
+from pipeline import dag, gates, home, lake, ledger, nightly
 from pipeline.config import Settings
 from pipeline.contracts import CONTRACTS
 from pipeline.errors import GateFailed, LandingError
 from pipeline.land import Load, land
 from pipeline.portfolio import Portfolio
+from pipeline.registry import Registry
+from pipeline.runs import RunLedger
+from pipeline.transform import Warehouse
 from tests.pipeline.lender import HEADER, statement, write_portfolio, write_statements
 
 DAY = date(2026, 3, 10)
@@ -299,3 +302,34 @@ def test_what_is_said_of_a_refused_row_names_nobody(lender: Lender) -> None:
     with pytest.raises(GateFailed) as caught:
         lender.gate()
     assert "H0" not in caught.value.message and "rows 1, 41" in caught.value.message
+
+
+def test_a_gate_that_is_tried_again_rejects_what_it_rejected(lender: Lender) -> None:
+    """The control store fails once in the middle of the gate: its second attempt must not find nothing to object to."""
+
+    class Locked(RunLedger):
+        attempts = 0
+
+        def add_verdicts(self, verdicts: Iterable[gates.Verdict]) -> None:
+            self.attempts += 1
+            if self.attempts == 1:
+                raise OSError("database is locked")
+            super().add_verdicts(verdicts)
+
+    _, engine = home.open_home(lender.settings)
+    run = Locked.start(
+        engine, kind="nightly", as_of=DAY, actor="test", portfolio=lender.portfolio,
+        snapshot=lake.current_snapshot(lender.con),
+    )  # fmt: skip
+    write_statements(lender.extracts, DAY, book(DAY) * 2)
+    lender.land()
+    work = nightly.Work(
+        lender.settings, lender.portfolio, engine, DAY, run, Warehouse(lender.settings, lender.portfolio),
+        Registry(lender.settings), lender.con,
+    )  # fmt: skip
+    gate = dag.Graph("gate", (dag.Task("gate", nightly.decide_task, retries=2, timeout=60),))
+    with pytest.raises(GateFailed, match="40 repeated keys"):
+        dag.run(gate, work, run, snapshot=work.snapshot, sleep=lambda _: None)
+    assert run.attempts == 2
+    assert lender.states() == [("loan_servicing", "rejected")]
+    assert [v.gate for v in ledger.gate_verdicts(engine, run.run_id) if v.verdict == "fail"] == ["unique"]
