@@ -14,13 +14,16 @@ from typing import Any
 
 import duckdb
 import pandas as pd
+import pyarrow as pa
 import streamlit as st
 
 from app.session import Home, Reader
 from pipeline import lake
 from pipeline.config import Settings
+from pipeline.contracts import PRODUCTS
 from pipeline.errors import NotFound
-from pipeline.sql import ident, literals
+from pipeline.monitoring.segments import PRODUCT_CODE
+from pipeline.sql import double, ident, literals
 
 SUBJECTS = ("account", "application")
 PAGE_SIZE = 50
@@ -66,10 +69,15 @@ class Score:
 
 @dataclass(frozen=True)
 class Filter:
-    """Which scores of a night: every field narrows, the default is the whole book."""
+    """Which scores of a night: every field narrows, the default is the whole book.
+
+    decile: 1 to 10 by PD, 10 the riskiest tenth of the night. product: one of ``products``.
+    """
 
     subject: str = "account"
     grades: tuple[str, ...] = ()
+    decile: int | None = None
+    product: str = ""
     pd_from: float | None = None
     pd_to: float | None = None
     move: str = "any"
@@ -104,6 +112,17 @@ def matching(reader: Reader, chosen: Filter) -> int:
 def grade_counts(reader: Reader, subject: str) -> dict[str, int]:
     """Scores of the night by grade."""
     return _grade_counts(_key(reader), reader, subject)
+
+
+def products(reader: Reader, subject: str) -> tuple[str, ...]:
+    """The products among the night's subjects, as the night's features have them; empty where they do not tell."""
+    return _products(_key(reader), reader, subject)
+
+
+def listed(reader: Reader, chosen: Filter, order: str, most: int) -> pa.Table:
+    """The first ``most`` scores that a filter keeps, in its order, as a table with the columns of a stored score."""
+    sql, values = _listed(reader, chosen, order)
+    return _cursor(reader).execute(f"{sql} LIMIT ?", [*values, most]).to_arrow_table()
 
 
 def find(reader: Reader, subject: str, ids: Sequence[str]) -> tuple[Score, ...]:
@@ -157,19 +176,24 @@ def _nightly_summary(key: str, _reader: Reader, dates: tuple[date, ...]) -> pd.D
 
 @st.cache_data(show_spinner=False, max_entries=512)
 def _page(key: str, _reader: Reader, chosen: Filter, order: str, number: int) -> tuple[Score, ...]:
+    sql, values = _listed(_reader, chosen, order)
+    cursor = _cursor(_reader)
+    rows = cursor.execute(f"{sql} LIMIT ? OFFSET ?", [*values, PAGE_SIZE, (number - 1) * PAGE_SIZE]).fetchall()
+    return _with_previous(cursor, _reader, chosen.subject, rows)
+
+
+def _listed(reader: Reader, chosen: Filter, order: str) -> tuple[str, list[Any]]:
+    """The SELECT of what a filter keeps, in an order that is the same on every visit, with its values."""
     ranking = ORDERS[order][1]
     subject_id = ident(f"{chosen.subject}_id")
     compares = "p." in ranking or chosen.move != "any"
-    where, values = _where(_reader, chosen)
+    where, values = _where(reader, chosen)
     sql = (
         f"SELECT {_SCORE.format(id=subject_id)} FROM {_table(chosen.subject)} s "
         f"{_join_previous(chosen.subject) if compares else ''} WHERE {where} "
-        f"ORDER BY {ranking + ', ' if ranking else ''}s.{subject_id} LIMIT ? OFFSET ?"
+        f"ORDER BY {ranking + ', ' if ranking else ''}s.{subject_id}"
     )
-    before = [_reader.previous] if compares else []
-    cursor = _cursor(_reader)
-    rows = cursor.execute(sql, [*before, *values, PAGE_SIZE, (number - 1) * PAGE_SIZE]).fetchall()
-    return _with_previous(cursor, _reader, chosen.subject, rows)
+    return sql, [*([reader.previous] if compares else []), *values]
 
 
 @st.cache_data(show_spinner=False, max_entries=512)
@@ -194,6 +218,38 @@ def _grade_counts(key: str, _reader: Reader, subject: str) -> dict[str, int]:
         .fetchall()
     )
     return {grade: int(n) for grade, n in rows}
+
+
+@st.cache_data(show_spinner=False, max_entries=128)
+def _products(key: str, _reader: Reader, subject: str) -> tuple[str, ...]:
+    try:
+        rows = (
+            _cursor(_reader)
+            .execute(
+                f"SELECT DISTINCT {ident(PRODUCT_CODE[subject])} FROM {ident('features', f'{subject}_features')} "
+                "WHERE as_of_date = ?",
+                [_reader.as_of],
+            )
+            .fetchall()
+        )
+    except (duckdb.CatalogException, duckdb.BinderException):  # this lender's nights have no such feature
+        return ()
+    return tuple(name for code, name in enumerate(PRODUCTS) if (code,) in rows)
+
+
+@st.cache_data(show_spinner=False, max_entries=128)
+def _decile_bounds(key: str, _reader: Reader, subject: str) -> tuple[float, ...]:
+    """The nine log-odds that part a night's scores into ten."""
+    row = (
+        _cursor(_reader)
+        .execute(
+            f"SELECT quantile_disc(log_odds, {[k / 10 for k in range(1, 10)]}) FROM {_table(subject)} "
+            "WHERE as_of_date = ?",
+            [_reader.as_of],
+        )
+        .fetchone()
+    )
+    return tuple(row[0]) if row and row[0] else ()
 
 
 @st.cache_data(show_spinner=False, max_entries=256)
@@ -266,6 +322,17 @@ def _where(reader: Reader, chosen: Filter) -> tuple[str, list[Any]]:
     parts, values = ["s.as_of_date = ?"], [reader.as_of]
     if chosen.grades:
         parts.append(f"s.grade IN ({literals(list(chosen.grades))})")
+    if chosen.decile and (bounds := _decile_bounds(_key(reader), reader, chosen.subject)):
+        for sign, at in ((">", chosen.decile - 2), ("<=", chosen.decile - 1)):
+            if 0 <= at < len(bounds):
+                parts.append(f"s.log_odds {sign} {double(bounds[at])}")
+    if chosen.product:
+        key = ident(f"{chosen.subject}_id")
+        parts.append(
+            f"s.{key} IN (SELECT {key} FROM {ident('features', f'{chosen.subject}_features')} "
+            f"WHERE as_of_date = ? AND {ident(PRODUCT_CODE[chosen.subject])} = {PRODUCTS.index(chosen.product)})"
+        )
+        values.append(reader.as_of)
     if chosen.pd_from is not None:
         parts.append("s.pd >= ?")
         values.append(chosen.pd_from)  # type: ignore[arg-type]

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 import streamlit as st
 
-from app import charts, data, explanations, formats, markup, score_explained, score_facts, session, shell
+from app import charts, data, explanations, formats, markup, score_explained, score_export, score_facts, session, shell
 from app.data import Filter, Score
 from app.markup import Html
 from app.session import Reader
@@ -18,6 +18,8 @@ from pipeline.governance import access
 from pipeline.ledger import ScoredModel
 
 SHOWN_NIGHTS = 60
+DECILES = {"": "any", **{str(k): f"{k}{', lowest PD' if k == 1 else ', highest PD' if k == 10 else ''}"
+                         for k in range(10, 0, -1)}}  # fmt: skip
 _ASKED = "q"
 _SEPARATORS = re.compile(r"[\s,;]+")
 
@@ -146,25 +148,47 @@ def _browse(reader: Reader) -> None:
         f"{formats.count(first + len(scores))} by {data.ORDERS[order][0]}"
     )
     _score_table(reader, chosen.subject, scores, f"{chosen.subject.capitalize()}s", "browse", note)
-    if pages > 1:
-        key = f"page@{number}/{pages}"
-        st.pagination(
-            pages,
-            default=number,
-            key=key,
-            on_change=lambda: _to_url("page", str(st.session_state[key]), keep_page=True),
-        )
+    with st.container(horizontal=True, vertical_alignment="center", gap="large"):
+        if pages > 1:
+            key = f"page@{number}/{pages}"
+            st.pagination(
+                pages,
+                default=number,
+                key=key,
+                on_change=lambda: _to_url("page", str(st.session_state[key]), keep_page=True),
+            )
+        _export(reader, chosen, order, count)
+
+
+def _export(reader: Reader, chosen: Filter, order: str, count: int) -> None:
+    """The list as a file, for who may take one."""
+    actor = session.actor()
+    if not access.may(actor, "scores.export"):
+        return
+    few = count <= score_export.MOST
+    st.download_button(
+        "Download as CSV" if few else f"Download the first {formats.count(score_export.MOST)} as CSV",
+        lambda: score_export.csv_of(reader, chosen, order, actor),
+        f"{chosen.subject}s-{reader.as_of}.csv",
+        "text/csv",
+        key=f"csv {chosen} {order}",
+        type="tertiary",
+        on_click="ignore",
+        help=f"{formats.count(min(count, score_export.MOST))} rows; that you took them is put on record",
+    )
 
 
 def _filters(reader: Reader) -> tuple[Filter, str]:
     """The filters and the order, read from the URL; each control writes its own part of it."""
     query = st.query_params
     subject = _one_of(query.get("of"), data.SUBJECTS)
-    counts = data.grade_counts(reader, subject)
+    counts, products = data.grade_counts(reader, subject), data.products(reader, subject)
     grades = reader.home.grades
     chosen = Filter(
         subject,
         tuple(g for g in grades if g in query.get("grade", "").split(",")),
+        int(_one_of(query.get("decile"), tuple(DECILES)) or 0) or None,
+        _one_of(query.get("product"), ("", *products)),
         _percent(query.get("from")),
         _percent(query.get("to")),
         _one_of(query.get("move"), tuple(data.MOVES)),
@@ -184,6 +208,10 @@ def _filters(reader: Reader) -> tuple[Filter, str]:
         )
         _bound("PD from %", "from", chosen.pd_from)
         _bound("to %", "to", chosen.pd_to)
+        _select("Decile", "decile", DECILES, str(chosen.decile or ""), 150)
+        if len(products) > 1:
+            words = {p: p.replace("_", " ") for p in products}
+            _select("Product", "product", {"": "any", **words}, chosen.product, 150)
         _select("Grade since the night before", "move", data.MOVES, chosen.move, 190)
         _select("Order", "by", {k: v[0] for k, v in data.ORDERS.items()}, order, 210)
     return chosen, order

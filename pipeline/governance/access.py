@@ -21,6 +21,7 @@ run.read             | ●      | ●       | ●              | ●         | �
 model.read           | ●      | ●       | ●              | ●         | ●        | ●     |         | ●     | see the inventory, versions and their cards
 promotion.read       | ●      | ●       | ●              | ●         | ●        | ●     |         | ●     | see requests, evidence and signatures
 drift.read           | ●      | ●       | ●              | ●         | ●        |       |         | ●     | see drift, outcomes and alerts
+scores.export        |        | ●       | ●              |           | ●        |       |         | ●     | take a list of scores out of the house
 trace.read           |        | ●       | ●              | ●         | ●        |       |         | ●     | take a score apart and replay it
 personal_data.read   |        | ●       |                |           |          |       |         | ●     | see columns of personal data in clear
 evidence.export      |        | ●       |                |           | ●        |       |         | ●     | take an evidence pack out of the house

@@ -15,6 +15,10 @@ SCORE = "score"
 """The model's log-odds, monitored beside its features."""
 
 
+PRODUCT_CODE = {"account": "product_code_last", "application": "application_product_code"}
+"""The feature that holds a subject's product, as its place in ``contracts.PRODUCTS``."""
+
+
 def segments_of(subject: str, chosen: Sequence[str], columns: Collection[str]) -> tuple[Segment, ...]:
     """The chosen splits that this subject's feature table (its ``columns``) can make, in the chosen order.
 
@@ -22,7 +26,7 @@ def segments_of(subject: str, chosen: Sequence[str], columns: Collection[str]) -
     night's own score. arrival: ``new`` where the night brought something, ``standing`` elsewhere: a fault in
     tonight's extracts shows there first, undiluted by the rest of the book.
     """
-    code = "product_code_last" if subject == "account" else "application_product_code"
+    code = PRODUCT_CODE[subject]
     products = " ".join(f"WHEN {i} THEN {literal(name)}" for i, name in enumerate(PRODUCTS))
     splits = {
         "product": (f"CASE {ident(code)} {products} END", code, False),

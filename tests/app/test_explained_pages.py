@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import hashlib
+import io
 import json
 import re
 from datetime import UTC, datetime
@@ -11,7 +14,7 @@ from urllib.parse import parse_qs
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app import formats
+from app import data, formats, score_export, session
 from app.acting import SignedIn
 from app.auditing import record
 from lineage.explained import explained
@@ -19,6 +22,8 @@ from lineage.personal_data import MASK, personal_features
 from lineage.recording import recording
 from pipeline import archive, ledger
 from pipeline import home as homes
+from pipeline.contracts import PRODUCTS
+from pipeline.errors import AccessDenied
 from pipeline.governance import audit, identity, users
 from pipeline.governance.access import Actor
 from tests.app.conftest import Open, html_of
@@ -241,3 +246,46 @@ def test_a_run_has_its_tasks_gates_tests_models_and_environment(portal: Open, st
     assert rows_of(beside, "Two runs side by side")[0][1:3] == ["12 Mar 2026", "13 Mar 2026"]
     assert "SQL of dbt models beyond its dates: <span class='status ok'>" in html_of(beside)
     assert ledger.run(story.engine, run_id).actor in page
+
+
+# ── the list of scores ───────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("subject", "code"), [("account", "product_code_last"), ("application", "application_product_code")]
+)
+def test_a_product_is_what_the_nights_features_say(portal: Open, story: Story, subject: str, code: str) -> None:
+    with story.lake_on(SECOND) as con:
+        found = con.execute(
+            f"SELECT {code}, count(*) FROM scores.{subject}_scores JOIN features.{subject}_features "
+            f"USING ({subject}_id, as_of_date) WHERE as_of_date = ? GROUP BY 1 ORDER BY 2 DESC",
+            [SECOND],
+        ).fetchall()
+    whole = sum(n for _, n in found)
+    for kind, count in found:
+        app = portal(story.settings.home, "scores", of=subject, product=PRODUCTS[kind])
+        assert f"{formats.count(count)} of {formats.plural(whole, subject)}" in html_of(app)
+
+
+def test_a_list_is_taken_by_who_may_and_on_record(own_story: Story) -> None:
+    home = session.Home(
+        "test",
+        own_story.settings,
+        own_story.portfolio,
+        own_story.engine,
+        tuple(ledger.published_dates(own_story.engine)),
+    )
+    reader = session.Reader(home, ledger.publication_for(own_story.engine, SECOND))  # type: ignore[arg-type]
+    chosen = data.Filter(decile=10, product="card")
+    analyst, viewer = (Actor(role, frozenset({role}), "password", datetime.now(UTC)) for role in ("analyst", "viewer"))
+    content = score_export.csv_of(reader, chosen, "pd_desc", analyst)
+    lines = list(csv.DictReader(io.StringIO(content.decode())))
+    scores = data.page(reader, chosen, "pd_desc", 1)
+    assert len(lines) == data.matching(reader, chosen) > 0
+    assert [(x["account_id"], float(x["pd"])) for x in lines[:50]] == [(str(s.id), s.pd) for s in scores]
+    (taken,) = audit.records(own_story.engine, action="scores.exported")
+    assert (taken.actor, taken.subject) == ("analyst", f"night:{SECOND}")
+    assert taken.facts["rows"] == len(lines) and taken.facts["filter"]["product"] == "card"
+    assert taken.facts["file_sha256"] == hashlib.sha256(content).hexdigest()
+    with pytest.raises(AccessDenied, match=r"scores\.export"):
+        score_export.csv_of(reader, chosen, "pd_desc", viewer)

@@ -129,6 +129,9 @@ def test_pages_do_not_overlap_and_end_with_the_rest(portal: Open, history: Path)
     assert seen == [str(FIRST_ID + i) for i in range(ACCOUNTS)]
 
 
+_DECILE = "(SELECT quantile_disc(log_odds, {}) FROM scores.account_scores WHERE as_of_date = s.as_of_date)"
+
+
 @pytest.mark.parametrize(
     ("query", "condition"),
     [
@@ -138,6 +141,9 @@ def test_pages_do_not_overlap_and_end_with_the_rest(portal: Open, history: Path)
         ({"move": "worse"}, "s.grade > p.grade"),
         ({"move": "better"}, "s.grade < p.grade"),
         ({"grade": "D", "move": "worse", "by": "rise"}, "s.grade = 'D' AND p.grade < 'D'"),
+        ({"decile": "10"}, f"s.log_odds > {_DECILE.format(0.9)}"),
+        ({"decile": "1", "grade": "A,B,C"}, f"s.log_odds <= {_DECILE.format(0.1)} AND s.grade <= 'C'"),
+        ({"decile": "4"}, f"s.log_odds > {_DECILE.format(0.3)} AND s.log_odds <= {_DECILE.format(0.4)}"),
     ],
 )
 def test_filters_count_what_the_database_counts(
