@@ -88,7 +88,7 @@ def grade_shares(shares: pd.DataFrame, grades: Sequence[str], since: date) -> go
     labels, top = [], 0.0
     for grade in grades if len(shares) else ():
         part = float(shares.iloc[-1][grade])
-        if part >= 0.06:  # a thinner band has no room for its letter
+        if part >= 0.03:  # a thinner band has no room for its letter
             labels.append(style.beside(top + part / 2, grade))
         top += part
     return style.figure(
@@ -124,8 +124,9 @@ def score_history(scores: pd.DataFrame, grades: Sequence[Grade]) -> go.Figure:
     floor = 0.0
     for grade in grades:
         if floor < top and grade.pd_up_to > bottom:
-            middle = (max(floor, bottom) + min(grade.pd_up_to, top)) / 2
-            annotations.append(style.beside(middle, grade.name, style.MUTED))
+            low_end, high_end = max(floor, bottom), min(grade.pd_up_to, top)
+            if high_end - low_end >= 0.06 * (top - bottom):  # a thinner band has no room for its letter
+                annotations.append(style.beside((low_end + high_end) / 2, grade.name, style.MUTED))
             if bottom < grade.pd_up_to < top:
                 at = {"y0": grade.pd_up_to, "y1": grade.pd_up_to, "x0": 0, "x1": 1, "xref": "paper"}
                 shapes.append({"type": "line", "line": {"color": style.RULE, "width": 1}, **at})

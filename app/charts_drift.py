@@ -104,6 +104,7 @@ def heatmap(
         },
         shapes=frames,
         hovermode="closest",
+        hoverdistance=-1,  # a click anywhere in a cell is one on its middle
         dragmode=False,
         clickmode="event+select",
         margin={"l": min(290, 14 + 6.4 * longest), "r": 4, "t": 26, "b": 6},

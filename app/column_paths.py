@@ -38,7 +38,9 @@ def behind(graph: ColumnGraph, node: str, beyond: Sequence[str] = ()) -> Drawing
     for a, b, data in graph.columns.subgraph(wanted).edges(data=True):
         pair = (a.rpartition(".")[0], b.rpartition(".")[0])
         if pair[0] != pair[1]:
-            ways[pair] = ways.get(pair, False) or any(t.type == "DIRECT" for t in data["transformations"])
+            flows = a not in reached or reached[a].direct  # into the column itself, not only into a table on its way
+            direct = flows and any(t.type == "DIRECT" for t in data["transformations"])
+            ways[pair] = ways.get(pair, False) or direct
     lines = tuple(Line(a, b, direct) for (a, b), direct in sorted(ways.items()))
     layer = layered(tables, lines)
     chosen = node.rpartition(".")[0]

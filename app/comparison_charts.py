@@ -10,10 +10,11 @@ from pipeline.comparison.facts import Migration
 _WORSE, _BETTER, _STAY = "#B5442E", "#2B6CA3", "#7C858D"
 
 
-def migration(m: Migration) -> go.Figure:
+def migration(m: Migration, text_colour: str) -> go.Figure:
     """Rows by the champion's grade (down) and the challenger's (across): red moves to a worse grade, blue to a better.
 
     The colour's depth is the share of the champion's grade that moved there; the number is of rows.
+    text_colour: of the page that it lies on.
     """
     grades, size = list(m.grades), len(m.grades)
     depth, text, hover = [], [], []
@@ -26,6 +27,11 @@ def migration(m: Migration) -> go.Figure:
         hover.append([f"{grades[i]} → {grades[j]}: {formats.count(n)} rows, {formats.share(s)} of {grades[i]}"
                       for j, (s, n) in enumerate(zip(shares, line, strict=True))])  # fmt: skip
     deepest = max((abs(v) for line in depth for v in line if v is not None), default=0.0) or 1.0
+
+    def ink(value: float | None) -> str:
+        """White on the deep cells; else the page's own text."""
+        return "#FFFFFF" if value is not None and abs(value) > 0.5 * deepest else text_colour
+
     cells = {
         "type": "heatmap",
         "x": list(range(size)),
@@ -42,7 +48,7 @@ def migration(m: Migration) -> go.Figure:
         "ygap": 2,
     }
     numbers = [
-        {"x": j, "y": i, "text": text[i][j], "showarrow": False, "font": {"size": 11}}
+        {"x": j, "y": i, "text": text[i][j], "showarrow": False, "font": {"size": 11, "color": ink(depth[i][j])}}
         for i in range(size)
         for j in range(size)
     ]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app import comparison_charts, comparison_facts, desk, markup, session, shell
+from app import comparison_charts, comparison_facts, desk, markup, session, shell, style
 from app.markup import Html
 from app.session import Home
 from pipeline.comparison import access as comparison_access
@@ -30,7 +30,8 @@ def found(head: Html, c: Comparison) -> None:
             with right:
                 st.html(markup.block(markup.heading("Grades", "champion down, challenger across, rows")))
                 words = comparison_charts.migration_words(c.migration)
-                st.plotly_chart(comparison_charts.migration(c.migration), key="migration", alt=words, config=_STILL)
+                figure = comparison_charts.migration(c.migration, style.ink(str(st.context.theme.type)))
+                st.plotly_chart(figure, key="migration", alt=words, config=_STILL)
 
 
 def movers(home: Home, actor: Actor, kept: Kept, c: Comparison) -> None:

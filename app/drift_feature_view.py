@@ -17,6 +17,7 @@ from pipeline.monitoring.alert_state import RESOLVED, Alert
 from pipeline.monitoring.alerts import alerts_of
 from pipeline.monitoring.drift import Drift
 from pipeline.monitoring.drift_reads import Filled
+from pipeline.monitoring.policy import DriftPolicy
 from pipeline.monitoring.segments import SCORE
 from pipeline.monitoring.stability import judged_psi
 
@@ -152,11 +153,22 @@ def _cause(home: Home, asked: Asked, d: Drift) -> None:
         st.html(
             markup.block(
                 markup.quiet(
-                    "No alert was raised on it. A click searches its loads, gates, tests and "
-                    "definitions; it takes some seconds."
+                    f"No alert was raised on it{_why_not(d, home.portfolio.monitoring)}. A click searches its loads, "
+                    "gates, tests and definitions; it takes some seconds."
                 )
             )
         )
+
+
+def _why_not(d: Drift, policy: DriftPolicy) -> str:
+    """Which of the rule's conditions a drift does not meet, where that is seen in its own figures."""
+    if d.band not in ("moderate", "high"):
+        return ""
+    if d.importance is None or not 0 < d.importance <= policy.importance:
+        return f": alerts are about the {policy.importance} features that weigh most"
+    if d.launch_psi is not None and d.launch_psi < policy.moderate:
+        return ": it was so on the version's first nights"
+    return ""
 
 
 def _told(alert: Alert) -> None:

@@ -129,7 +129,7 @@ def feature_facts(feature: TracedFeature, currency: str) -> Html:
 def _effect(adds: float | None) -> str:
     if adds is None:
         return ""
-    if not adds:
+    if not round(adds, 3):  # as it is shown
         return "moves nothing"
     return "raises risk" if adds > 0 else "lowers risk"
 

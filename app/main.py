@@ -15,7 +15,7 @@ _log = logging.getLogger("scoretrace.portal")
 
 
 def main() -> None:
-    st.set_page_config(page_title="Scoretrace", page_icon="◎", layout="wide", initial_sidebar_state="expanded")
+    st.set_page_config(page_icon="◎", layout="wide", initial_sidebar_state="expanded")
     st.html(shell.STYLE_SHEET)
     groups = {
         "Watch": [
@@ -36,6 +36,7 @@ def main() -> None:
         ],
     }
     page = st.navigation(groups, position="hidden")
+    st.set_page_config(page_title=shell.window_title(page))
     session.write_address()
     try:
         home = session.open_home()

@@ -71,6 +71,11 @@ def at(value: datetime | None, zone: ZoneInfo, *, with_day: bool = True, seconds
 GAP = Html("<div class='gap'></div>")
 
 
+def title(name: str, question: str) -> Html:
+    """A page's title: its name, and the question that it answers."""
+    return Html(f"<h1>{html(name)} <span class='answer quiet'>{html(question)}</span></h1>")
+
+
 def heading(text: str, note: Cell = "") -> Html:
     return Html(f"<h2>{escape(text)}{f'<small>{html(note)}</small>' if note else ''}</h2>")
 

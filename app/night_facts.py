@@ -64,23 +64,27 @@ def alerts_line(standing: Sequence[Alert]) -> str:
     return f"Alerts: :{colour}[{sign} {len(standing)} open] ▸"
 
 
-def answer(evidence: Evidence, waiting: int = 0, alerts: int = 0) -> Html:
+def answer(evidence: Evidence, waiting: int = 0, alerts: int | None = 0) -> Html:
     """Is the book right? One status: what failed, or what wants a look, or that nothing does.
 
     waiting: how many things the reader is waited for, alerts: how many are open; their lines stand by themselves.
+    None: whoever looks may not see alerts, and is not told that there are none.
     """
     failed, warned, dbt = evidence.gates_with("fail"), evidence.gates_with("warn"), evidence.dbt
     broken = _said(
         (failed, "gate", "failed"), (dbt.failed, "data test", "failed"), (dbt.models_failed, "model", "broke")
     )
-    looks = _said((warned, "gate", "warned"), (dbt.warned, "data test", "warned"), (alerts, "alert", "open"))
+    looks = _said((warned, "gate", "warned"), (dbt.warned, "data test", "warned"), (alerts or 0, "alert", "open"))
     if evidence.night.sla == Sla.MISSED:
         looks.insert(0, "landed late")
     if broken:
         return markup.status("stop", f"published, but {', '.join(broken + looks)}")
     if looks:
         return markup.status("watch", f"published; {', '.join(looks)}")
-    return markup.status("ok", "published" if waiting else "published; nothing needs you")
+    if not evidence.gates or not dbt.passed:
+        ran = "no gate ran" if dbt.passed else "no data test ran" if evidence.gates else "no gate and no data test ran"
+        return markup.status("watch", f"published; {ran}")
+    return markup.status("ok", "published" if waiting or alerts is None else "published; nothing needs you")
 
 
 def _said(*counted: tuple[int, str, str]) -> list[str]:

@@ -213,6 +213,10 @@ def _feature(reader: Reader, subject: str, score: Score, feature: TracedFeature)
         feeding = _path(reader, subject, score, node)
         for source in feature.sources:
             _rows(reader, source, feeding.get(source.table, ()))
+        fed = {source.table for source in feature.sources}
+        if feature.sources and (deciding := [f"raw.{t}" for t in feeding if t not in fed]):
+            told = f"No row of {' or '.join(deciding)} fed it: on its path they decide which rows count."
+            st.html(markup.block(markup.quiet(told)))
         if not feature.sources:
             st.html(markup.block(markup.alarm("none", "no source row is behind it", "Its value follows without any.")))
 

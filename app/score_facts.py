@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from datetime import date
 from zoneinfo import ZoneInfo
@@ -13,7 +12,7 @@ from app import formats, markup, style
 from app.data import Reason, Score
 from app.markup import Cell, Column, Html
 from app.night_facts import promoted_by
-from lineage.personal_data import MASK, TOGETHER
+from lineage.personal_data import MASK
 from pipeline.governance.promotion_log import LetScore
 
 
@@ -113,13 +112,13 @@ def origin(score: Score, promotion: LetScore | None, zone: ZoneInfo) -> Html:
 
 
 def reason_table(stored: Sequence[Reason], personal: frozenset[str]) -> Html:
-    """The strongest contributions as the night stored them, each with its sign in words and colour.
+    """What raised a score most, as the night stored it, each with its sign in words and colour.
 
-    personal: features whose values are masked; what they contribute is one line, for one alone narrows its value.
+    personal: features whose values are masked. What they contribute is not shown either: these are a few of them, and
+    one alone, or the rest of a sum, narrows its value.
     """
     told = [(r.feature, formats.decimal(r.value), r.contribution) for r in stored if r.feature not in personal]
-    if apart := [r.contribution for r in stored if r.feature in personal]:
-        told.append((TOGETHER, MASK, math.fsum(apart)))
+    withheld = sum(r.feature in personal for r in stored)
     longest = max((abs(contribution) for *_, contribution in told), default=0.0) or 1.0
     columns = [
         Column("feature"),
@@ -138,7 +137,9 @@ def reason_table(stored: Sequence[Reason], personal: frozenset[str]) -> Html:
         ]
         for name, value, contribution in told
     ]
-    return markup.table(columns, rows, "Strongest contributions to this score", fit=True)
+    if withheld:
+        rows.append([formats.plural(withheld, "masked feature"), MASK, MASK, "", "withheld: personal data"])
+    return markup.table(columns, rows, "What raised this score most", fit=True)
 
 
 def history_frame(scores: Sequence[Score]) -> pd.DataFrame:

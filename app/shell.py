@@ -27,6 +27,7 @@ AUDIT = "views/audit.py"
 DRIFT = "views/drift.py"
 OUTCOMES = "views/outcomes.py"
 ALERTS = "views/alerts.py"
+_ABOUT = ("account", "application", "run", "promotion", "alert", "feature", "column", "model", "record")
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>~:$])")
 
 
@@ -134,6 +135,13 @@ def linked_table(key: str, head: Html, table: Html, page: str, links: Sequence[t
         with st.container(key=f"openers-{key}"):
             for label, query in links:
                 st.page_link(page, label=plain(label), query_params=query, icon="")
+
+
+def window_title(page: Page) -> str:
+    """What a tab and the history call a page: what it is about, where the URL names one, and the night."""
+    query = st.query_params
+    about = next((f"{part.capitalize()} {query[part]}" for part in _ABOUT if part in query), page.title)
+    return " · ".join([about, *([query[AS_OF]] if AS_OF in query else []), "Scoretrace"])
 
 
 def plain(text: str) -> str:

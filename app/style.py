@@ -14,8 +14,14 @@ RAISES = "#B5442E"
 LOWERS = "#2B6CA3"
 MUTED = "#7C858D"
 RULE = "rgba(124, 133, 141, 0.28)"
+_INK = {"light": "#1a1f24", "dark": "#e3e7eb"}  # the text colours of the themes
 # Grades are ordered: one scale from pale to deep, low risk to high, its middle legible on both backgrounds.
 _RISK = ("#C9DCE8", "#A3C4DA", "#7BA9C9", "#E5BE8A", "#D6935A", "#BF6140", "#8F3029")
+
+
+def ink(scheme: str) -> str:
+    """The colour of text in a figure, for text whose ground the figure colours itself. scheme: light or dark."""
+    return _INK.get(scheme, _INK["light"])
 
 
 def risk_scale(steps: int) -> list[str]:

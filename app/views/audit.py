@@ -39,7 +39,7 @@ def page() -> None:
 
 
 def _search(home: Home, actor: Actor) -> None:
-    st.html(markup.block(Html("<h1>Audit log</h1>")))
+    st.html(markup.block(markup.title("Audit log", "who did what, and is the record whole")))
     wanted = _filters(home)
     count = audit.count(home.engine, **wanted)
     with st.container(key="actions", horizontal=True, vertical_alignment="center", gap="small"):

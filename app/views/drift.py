@@ -17,18 +17,17 @@ from app import (
     score_drift_view,
     session,
     shell,
+    style,
     watch_data,
 )
 from app.drift_asked import Asked, asked_for
-from app.markup import Html
 from app.session import Home
 from pipeline.errors import NotFound
 from pipeline.governance import access
 from pipeline.monitoring.drift import Drift
 
-SHOWN_FEATURES = 20
+SHOWN_FEATURES, BESIDE_ONE = 20, 8  # rows of the heatmap; fewer above a feature that is open, which is the answer
 _STILL = {"displayModeBar": False}
-_INK = {"light": "#1a1f24", "dark": "#e3e7eb"}  # the text colours of the themes
 
 
 def page() -> None:
@@ -46,11 +45,7 @@ def page() -> None:
     if not stored:
         _nothing_stored(reader.as_of)
         return
-    st.html(
-        markup.block(
-            Html("<h1>Drift <span class='answer quiet'>what moved, does it matter, where did it come from</span></h1>")
-        )
-    )
+    st.html(markup.block(markup.title("Drift", "what moved, does it matter, where did it come from")))
     asked = asked_for(home, stored, reader.as_of)
     rows = watch_data.history(home, asked.nights[0], asked.nights[-1], asked.model, asked.version, asked.key)
     tonight = [d for d in rows if d.as_of == asked.night]
@@ -62,7 +57,7 @@ def page() -> None:
         )
     if asked.feature and asked.feature not in {d.feature for d in rows}:
         raise NotFound(
-            f"{asked.model} has no feature {asked.feature!r}", "choose one in the heatmap or in the list of features"
+            f"{asked.model} has no feature {asked.feature!r}", "go back to Drift and choose one in its list of features"
         )
     _heatmap(home, asked, rows, tonight)
     if asked.feature:
@@ -97,7 +92,7 @@ def _heatmap(home: Home, asked: Asked, rows: Sequence[Drift], tonight: Sequence[
     cells = drift_facts.frame(rows, policy.minimum_rows)
     order = drift_facts.ordered(cells, st.query_params.get("order", ""))
     every = st.query_params.get("all") == "1"
-    features = order if every else order[:SHOWN_FEATURES]
+    features = order if every else order[: BESIDE_ONE if asked.feature else SHOWN_FEATURES]
     if asked.feature and asked.feature not in features:
         features = [*features, asked.feature]
     far = [
@@ -120,7 +115,7 @@ def _heatmap(home: Home, asked: Asked, rows: Sequence[Drift], tonight: Sequence[
         ]
     )
     st.html(markup.block(markup.heading("PSI by feature and night", note)))
-    ink = _INK.get(str(st.context.theme.type), _INK["light"])
+    ink = style.ink(str(st.context.theme.type))
     figure = charts_drift.heatmap(cells, features, asked.nights, bands, asked.feature, ink)
     words = charts_drift.heatmap_words(cells, asked.night, bands)
     key = f"heatmap@{st.query_params.to_dict()}"

@@ -65,7 +65,7 @@ def _number(text: str, model: str) -> int:
 def _inventory(home: Home) -> None:
     listed, book = model_reads.inventory(home), desk.approvals(home).book()
     today = datetime.now(home.zone).date()
-    st.html(markup.block(Html("<h1>Models</h1>")))
+    st.html(markup.block(markup.title("Models", "what do we run, and how risky is it")))
     note = f"{len(listed)} of {home.portfolio.title}; a name opens the model"
     links = [(found.name, session.address(model=found.name)) for found in listed]
     table = model_facts.inventory_table(listed, book, home.zone, today)

@@ -9,6 +9,7 @@ import streamlit as st
 from app import (
     comparison_view,
     desk,
+    formats,
     inbox,
     markup,
     promotion_facts,
@@ -47,7 +48,7 @@ def page() -> None:
 def _inbox(home: Home, at: Approvals, actor: Actor) -> None:
     """What waits for whoever looks, then every promotion by its state."""
     book, now, gone = at.book(), datetime.now(UTC), at.disabled()
-    st.html(markup.block(Html("<h1>Promotions</h1>")))
+    st.html(markup.block(markup.title("Promotions", "may this model score customers")))
     if not book.promotions:
         following = 'Next: train a version, then `scoretrace promotions request MODEL VERSION --reason "…"`.'
         told = "Nobody has asked yet that a version may score."
@@ -150,7 +151,7 @@ def _comparison(home: Home, actor: Actor, e: Evidence) -> None:
         none = markup.quiet("The training run made no comparison.")
         st.html(markup.block(markup.heading("Champion against challenger"), none))
         return
-    note = f"{c.rows:,} held-out rows, {c.events:,} events".replace(",", "\u202f")
+    note = f"{formats.plural(c.rows, 'held-out row')}, {formats.plural(c.events, 'event')}"
     head = markup.heading("Champion against challenger", note)
     comparison_view.found(head, c)
     if e.kept:

@@ -51,7 +51,10 @@ def _list(home: Home) -> None:
     text = st.query_params.get(PAGE, "1")
     number = min(max(int(text), 1), pages) if text.isascii() and text.isdigit() and len(text) < 9 else 1
     with st.container(horizontal=True, vertical_alignment="center", gap="large"):
-        st.html(markup.block(Html("<h1>Runs</h1>")), width="content")
+        st.html(
+            markup.block(markup.title("Runs", "what ran, and how did it end")),
+            width="content",
+        )
         key = f"kind@{kind}"
         st.segmented_control(
             "Kind", ["", *kinds], default=kind, key=key, required=True, label_visibility="collapsed",

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from urllib.parse import urlencode
 
 import streamlit as st
 
-from app import charts, data, explanations, formats, markup, score_explained, score_export, score_facts, session, shell
+from app import (
+    charts,
+    controls,
+    data,
+    explanations,
+    formats,
+    markup,
+    score_explained,
+    score_export,
+    score_facts,
+    session,
+    shell,
+)
 from app.data import Filter, Score
 from app.markup import Html
 from app.session import Reader
@@ -181,19 +194,22 @@ def _export(reader: Reader, chosen: Filter, order: str, count: int) -> None:
 def _filters(reader: Reader) -> tuple[Filter, str]:
     """The filters and the order, read from the URL; each control writes its own part of it."""
     query = st.query_params
-    subject = _one_of(query.get("of"), data.SUBJECTS)
+    subject = controls.one_of("of", dict.fromkeys(data.SUBJECTS, ""), "subject")
     counts, products = data.grade_counts(reader, subject), data.products(reader, subject)
     grades = reader.home.grades
+    for grade in filter(None, query.get("grade", "").split(",")):
+        if grade not in grades:
+            raise NotFound(f"there is no grade {grade!r} here", f"take some of: {', '.join(grades)}")
     chosen = Filter(
         subject,
         tuple(g for g in grades if g in query.get("grade", "").split(",")),
-        int(_one_of(query.get("decile"), tuple(DECILES)) or 0) or None,
-        _one_of(query.get("product"), ("", *products)),
-        _percent(query.get("from")),
-        _percent(query.get("to")),
-        _one_of(query.get("move"), tuple(data.MOVES)),
+        int(controls.one_of("decile", DECILES, "decile") or 0) or None,
+        controls.one_of("product", dict.fromkeys(("", *products), ""), "product among these scores"),
+        _percent("from"),
+        _percent("to"),
+        controls.one_of("move", data.MOVES, "move between grades"),
     )
-    order = _one_of(query.get("by"), tuple(data.ORDERS))
+    order = controls.one_of("by", {k: v[0] for k, v in data.ORDERS.items()}, "order")
     with st.container(key="filters", horizontal=True, vertical_alignment="bottom", gap="small"):
         _choice("Of", "of", data.SUBJECTS, subject, lambda s: f"{s.capitalize()}s")
         key = f"grade@{chosen.grades}{subject}"
@@ -276,16 +292,17 @@ def _go(query: dict[str, str]) -> None:
     st.query_params.from_dict({k: v for k, v in query.items() if v})
 
 
-def _one_of(value: str | None, options: tuple[str, ...]) -> str:
-    return value if value in options else options[0]
-
-
-def _percent(value: str | None) -> float | None:
-    try:
-        number = float(value) if value else None
-    except ValueError:
+def _percent(part: str) -> float | None:
+    """A bound of the URL as a PD. Raises NotFound for what is no percentage."""
+    if not (asked := st.query_params.get(part, "")):
         return None
-    return number / 100 if number is not None and 0 <= number <= 100 else None
+    try:
+        number = float(asked)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number <= 100:
+        raise NotFound(f"{asked!r} is no percentage", "write a PD from 0 to 100, as 2.5")
+    return number / 100
 
 
 def _whole_number(value: str | None, default: int) -> int:
@@ -322,7 +339,7 @@ def _subject(reader: Reader, subject: str, subject_id: str) -> None:
     st.html(markup.block(score_facts.figures(score, reader.home.grades, zone), markup.GAP, origin))
     score_explained.show(reader, subject, scores)
     if stored := data.reasons(reader, subject, score):
-        head = markup.heading("Reasons", f"{len(stored)} strongest contributions, in log-odds")
+        head = markup.heading("Reasons", "what raised this score most, in log-odds, as the night stored it")
         try:
             personal = explanations.personal_of(reader.home, subject, score)
         except ScoretraceError as error:  # what may be shown of them is not known

@@ -76,7 +76,8 @@ def _night(reader: Reader, waiting: int) -> None:
     change = float(means["mean_pd"].diff().iloc[-1]) if len(means) > 1 else None
     watches = access.may(session.actor(), "drift.read")
     alerts = open_alerts(home.engine) if watches else ()
-    told = night_facts.answer(evidence, waiting, len(alerts))
+    newest = reader.as_of == home.dates[0]  # of an old night, what is open today says nothing
+    told = night_facts.answer(evidence, waiting, len(alerts) if watches and newest else 0 if watches else None)
     title = Html(f"<h1>{formats.day(reader.as_of)} <span class='answer'>{told}</span></h1>")
     strip = night_facts.task_strip(evidence.run, evidence.attempts)
     st.html(markup.block(title, markup.GAP, night_facts.figures(evidence, reader.zone, mean, change)))

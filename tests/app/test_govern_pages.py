@@ -438,7 +438,7 @@ def test_tonight_says_what_needs_whoever_looks(portal: Open, governed: tuple[Pat
     labels = [label for label, _ in links_of(as_(portal, "dana", home, "tonight"))]
     assert "2 things of a review for you ›" in labels and "1 finding due this week ›" in labels
     vera = as_(portal, "vera", home, "tonight")
-    assert "needs you" in html_of(vera) and "▲ needs you" not in html_of(vera)
+    assert "no gate and no data test ran" in html_of(vera) and "▲ needs you" not in html_of(vera)
 
 
 def test_what_waits_goes_by_role_and_by_what_was_done(own: tuple[Path, str]) -> None:
@@ -460,7 +460,9 @@ def test_what_waits_goes_by_role_and_by_what_was_done(own: tuple[Path, str]) -> 
 
 def test_a_migration_is_drawn_with_its_numbers() -> None:
     m = Migration(("A", "B"), ((8, 2), (1, 9)))
-    figure = migration(m)
+    figure = migration(m, "#123456")
+    inks = [a.font.color for a in figure.layout.annotations]
+    assert inks == ["#123456", "#FFFFFF", "#123456", "#123456"], "white on the deepest cell"
     assert [a.text for a in figure.layout.annotations] == ["8", "2", "1", "9"]
     assert [list(line) for line in figure.data[0].z] == [[None, 0.2], [-0.1, None]], "share of the champion's grade"
     assert re.match("3 of 20 rows change grade: 2 to a worse one, 1 to a better one", migration_words(m))
