@@ -122,8 +122,13 @@ def _cells(d: Drift, least: int) -> list[Cell]:
     ]
 
 
-def segment_table(rows: Sequence[Drift], caption: str, least: int, most: int) -> Html:
-    """One feature in every segment of a night, the most drifted first."""
+def worst_first(rows: Sequence[Drift], least: int) -> list[Drift]:
+    """Segments of a night, those that stand before those that chance explains, the most drifted first."""
+    return sorted(rows, key=lambda d: (not stands(d, least), -(d.psi or 0.0), d.dimension, d.segment))
+
+
+def segment_table(rows: Sequence[Drift], caption: str, least: int) -> Html:
+    """One feature in segments of a night, in the order given."""
     columns = [
         Column("segment"),
         Column("PSI", "number"),
@@ -133,7 +138,6 @@ def segment_table(rows: Sequence[Drift], caption: str, least: int, most: int) ->
         Column("missing", "number"),
         Column("against", "fill"),
     ]
-    worst = sorted(rows, key=lambda d: (not stands(d, least), -(d.psi or 0.0), d.dimension, d.segment))[:most]
     cells: list[list[Cell]] = [
         [
             f"{d.dimension} {d.segment}",
@@ -144,7 +148,7 @@ def segment_table(rows: Sequence[Drift], caption: str, least: int, most: int) ->
             formats.share(d.missing_rate),
             markup.quiet("same segment" if d.against == "segment" else "whole book"),
         ]
-        for d in worst
+        for d in rows
     ]
     return markup.table(columns, cells, caption)
 

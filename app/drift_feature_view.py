@@ -54,13 +54,12 @@ def show(home: Home, asked: Asked, d: Drift, rows: Sequence[Drift]) -> None:
             note = f"{len(found)} of {formats.day(d.as_of)}, the most drifted first"
             st.html(markup.block(markup.heading("By segment", note)))
             if found:
-                st.html(
-                    markup.block(
-                        drift_facts.segment_table(
-                            found, f"{d.feature} by segment", home.portfolio.monitoring.minimum_rows, SHOWN_SEGMENTS
-                        )
-                    )
-                )
+                least = home.portfolio.monitoring.minimum_rows
+                worst, caption = drift_facts.worst_first(found, least), f"{d.feature} by segment"
+                st.html(markup.block(drift_facts.segment_table(worst[:SHOWN_SEGMENTS], caption, least)))
+                if rest := worst[SHOWN_SEGMENTS:]:
+                    with st.expander(f"{formats.plural(len(rest), 'other segment')}"):
+                        st.html(markup.block(drift_facts.segment_table(rest, f"{caption}, the others", least)))
             else:
                 st.html(markup.block(markup.quiet("No segment of this night is stored.")))
 

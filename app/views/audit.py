@@ -21,6 +21,14 @@ from pipeline.governance.access import Actor
 
 PAGE_SIZE = 50
 _PARTS = ("who", "what", "about", "since", "until")
+# Kind of what a record is about → its page, the part of the query that names it, and the link's words.
+_PAGES = {
+    "run": (shell.RUNS, "run", "the run"),
+    "alert": (shell.ALERTS, "alert", "the alert"),
+    "account": (shell.SCORES, "account", "the account"),
+    "application": (shell.SCORES, "application", "the application"),
+    "night": (shell.TONIGHT, session.AS_OF, "the night"),
+}
 _SUBJECT = re.compile(r"(?P<kind>[a-z_]+):(?P<name>.+)")
 
 
@@ -201,7 +209,10 @@ def _record(home: Home, asked: str) -> None:
 def _about_link(subject: str, seq: int) -> None:
     """The page of what a record is about, where there is one; and everything else about it."""
     found = _SUBJECT.fullmatch(subject)
-    if found and found["kind"] == "promotion":
+    if found and (page := _PAGES.get(found["kind"])):
+        target, part, label = page
+        st.page_link(target, label=label, query_params=session.address(**{part: found["name"]}), icon="")
+    elif found and found["kind"] == "promotion":
         query = session.address(promotion=found["name"], record=str(seq))
         st.page_link(shell.PROMOTIONS, label="the promotion", query_params=query, icon="")
     elif found and found["kind"] == "model":

@@ -328,13 +328,13 @@ def _subject(reader: Reader, subject: str, subject_id: str) -> None:
             "search for the id, or choose another night above",
         )
     score, zone = scores[-1], reader.zone
-    _title(reader, subject, score)
+    model = ScoredModel(score.model_name, score.model_version, score.model_digest, subject, 0)
+    promotion = ledger.promotion_of(reader.home.engine, model, score.scored_at)
+    _title(reader, subject, score, promotion.id if promotion else None)
     if score.as_of != reader.as_of:
         title = f"not scored on {formats.day(reader.as_of)}"
         told = f"This {subject} was last scored on {formats.day(score.as_of)}; what follows is that score."
         st.html(markup.block(markup.alarm("watch", title, told)))
-    model = ScoredModel(score.model_name, score.model_version, score.model_digest, subject, 0)
-    promotion = ledger.promotion_of(reader.home.engine, model, score.scored_at)
     origin = score_facts.origin(score, promotion, zone)
     st.html(markup.block(score_facts.figures(score, reader.home.grades, zone), markup.GAP, origin))
     score_explained.show(reader, subject, scores)
@@ -351,12 +351,17 @@ def _subject(reader: Reader, subject: str, subject_id: str) -> None:
     _history_table(reader, subject, scores)
 
 
-def _title(reader: Reader, subject: str, score: Score) -> None:
+def _title(reader: Reader, subject: str, score: Score, promotion: str | None) -> None:
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         st.html(markup.block(Html(f"<h1>{subject.capitalize()} {markup.html(str(score.id))}</h1>")), width="content")
         with st.container(key="actions", horizontal=True, vertical_alignment="center", gap="small", width="content"):
             st.page_link(shell.SCORES, label="‹ all scores", query_params=session.address(), icon="")
             st.page_link(shell.RUNS, label="the run", query_params=session.address(run=score.run_id), icon="")
+            of_model = session.address(model=score.model_name, version=str(score.model_version))
+            st.page_link(shell.MODELS, label="the model", query_params=of_model, icon="")
+            if promotion:
+                query = session.address(promotion=promotion)
+                st.page_link(shell.PROMOTIONS, label="its approval", query_params=query, icon="")
             score_explained.evidence_button(reader, subject, score)
             with st.popover("Permalink", type="tertiary"):
                 st.caption("This score as of this night:")
