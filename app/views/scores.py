@@ -360,8 +360,8 @@ def _title(reader: Reader, subject: str, score: Score, promotion: str | None) ->
             of_model = session.address(model=score.model_name, version=str(score.model_version))
             st.page_link(shell.MODELS, label="the model", query_params=of_model, icon="")
             if promotion:
-                query = session.address(promotion=promotion)
-                st.page_link(shell.PROMOTIONS, label="its approval", query_params=query, icon="")
+                approval = session.address(promotion=promotion)
+                st.page_link(shell.PROMOTIONS, label="its approval", query_params=approval, icon="")
             score_explained.evidence_button(reader, subject, score)
             with st.popover("Permalink", type="tertiary"):
                 st.caption("This score as of this night:")
