@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
 
 import streamlit as st
@@ -75,6 +76,7 @@ def _list(home: Home, found: Sequence[Alert]) -> None:
             shell.linked_table(
                 title.lower(), markup.heading(title, f"{len(alerts)}, {note}"), table, shell.ALERTS, links
             )
+    shell.csv_button("alerts", lambda: map(asdict, found))
 
 
 # ── one alert ────────────────────────────────────────────────────────────────────────────────────────────────

@@ -144,6 +144,7 @@ def _heatmap(home: Home, asked: Asked, rows: Sequence[Drift], tonight: Sequence[
                 drift_facts.heat_table(cells, features, asked.nights),
             )
         )
+        shell.csv_button(f"drift-{asked.model}-{asked.nights[0]}-{asked.nights[-1]}", lambda: map(Drift.as_dict, rows))
 
 
 def _with(**parts: str) -> dict[str, str]:

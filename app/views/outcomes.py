@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 
 import streamlit as st
 
@@ -117,6 +118,7 @@ def _months(known: Outcomes, holdout: Holdout | None) -> None:
                 )
     with st.expander("All months as a table"):
         st.html(markup.block(outcome_facts.month_table(rows, "Outcomes by as-of month, newest first")))
+        shell.csv_button("outcomes", lambda: map(asdict, known.performance))
         if known.foreseen:
             head = markup.heading("Estimates beside what came true")
             st.html(

@@ -68,12 +68,14 @@ def _list(home: Home) -> None:
     table = run_facts.run_table(runs, published, home.zone, "Runs, newest first")
     links = [(r.run_id, session.address(run=r.run_id)) for r in runs]
     shell.linked_table("runs", markup.heading("On record", note), table, shell.RUNS, links)
-    if pages > 1:
-        key_page = f"runs@{number}/{pages}"
-        st.pagination(
-            pages, default=number, key=key_page,
-            on_change=lambda: _go({**session.address(), KIND: kind, PAGE: str(st.session_state[key_page])}),
-        )  # fmt: skip
+    with st.container(horizontal=True, vertical_alignment="center", gap="large"):
+        if pages > 1:
+            key_page = f"runs@{number}/{pages}"
+            st.pagination(
+                pages, default=number, key=key_page,
+                on_change=lambda: _go({**session.address(), KIND: kind, PAGE: str(st.session_state[key_page])}),
+            )  # fmt: skip
+        shell.csv_button("runs", lambda: map(vars, ledger.runs(home.engine, kinds=[kind] if kind else [])))
 
 
 # ── one run ──────────────────────────────────────────────────────────────────────────────────────────────────

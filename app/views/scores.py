@@ -14,10 +14,10 @@ from app import (
     controls,
     data,
     explanations,
+    exports,
     formats,
     markup,
     score_explained,
-    score_export,
     score_facts,
     session,
     shell,
@@ -178,16 +178,16 @@ def _export(reader: Reader, chosen: Filter, order: str, count: int) -> None:
     actor = session.actor()
     if not access.may(actor, "scores.export"):
         return
-    few = count <= score_export.MOST
+    few = count <= exports.MOST
     st.download_button(
-        "Download as CSV" if few else f"Download the first {formats.count(score_export.MOST)} as CSV",
-        lambda: score_export.csv_of(reader, chosen, order, actor),
+        "Download as CSV" if few else f"Download the first {formats.count(exports.MOST)} as CSV",
+        lambda: exports.scores(reader, chosen, order, actor),
         f"{chosen.subject}s-{reader.as_of}.csv",
         "text/csv",
         key=f"csv {chosen} {order}",
         type="tertiary",
         on_click="ignore",
-        help=f"{formats.count(min(count, score_export.MOST))} rows; that you took them is put on record",
+        help=f"{formats.count(min(count, exports.MOST))} rows; that you took them is put on record",
     )
 
 

@@ -14,7 +14,7 @@ from urllib.parse import parse_qs
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app import data, formats, score_export, session
+from app import data, exports, formats, session
 from app.acting import SignedIn
 from app.auditing import record
 from lineage.explained import explained
@@ -279,7 +279,7 @@ def test_a_list_is_taken_by_who_may_and_on_record(own_story: Story) -> None:
     reader = session.Reader(home, ledger.publication_for(own_story.engine, SECOND))  # type: ignore[arg-type]
     chosen = data.Filter(decile=10, product="card")
     analyst, viewer = (Actor(role, frozenset({role}), "password", datetime.now(UTC)) for role in ("analyst", "viewer"))
-    content = score_export.csv_of(reader, chosen, "pd_desc", analyst)
+    content = exports.scores(reader, chosen, "pd_desc", analyst)
     lines = list(csv.DictReader(io.StringIO(content.decode())))
     scores = data.page(reader, chosen, "pd_desc", 1)
     assert len(lines) == data.matching(reader, chosen) > 0
@@ -289,4 +289,4 @@ def test_a_list_is_taken_by_who_may_and_on_record(own_story: Story) -> None:
     assert taken.facts["rows"] == len(lines) and taken.facts["filter"]["product"] == "card"
     assert taken.facts["file_sha256"] == hashlib.sha256(content).hexdigest()
     with pytest.raises(AccessDenied, match=r"scores\.export"):
-        score_export.csv_of(reader, chosen, "pd_desc", viewer)
+        exports.scores(reader, chosen, "pd_desc", viewer)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import re
 import shutil
 from contextlib import closing
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app import score_facts
+from app import exports, score_facts
 from app.data import Reason
 from lineage.personal_data import MASK
 from pipeline import lake
@@ -341,3 +343,29 @@ def test_a_fault_of_the_portal_is_a_sentence_and_a_log_entry(
     text = "".join(element.proto.body for element in app.get("html"))
     assert "✕ this page broke" in text and "Traceback" not in text
     assert "page scores broke" in caplog.text
+
+
+def test_a_table_as_a_file_keeps_bits_and_runs_no_formula() -> None:
+    content = exports.as_csv(
+        [
+            {
+                "pd": 0.1 + 0.2,
+                "name": "=1+1",
+                "at": date(2026, 3, 14),
+                "nothing": None,
+                "parts": ("a", date(2026, 3, 1)),
+            },
+            {"pd": 1e-17, "name": 'says "no", twice', "at": date(2026, 3, 15), "nothing": "x", "parts": ()},
+        ]
+    )
+    head, *lines = csv.reader(io.StringIO(content.decode()))
+    assert head == ["pd", "name", "at", "nothing", "parts"]
+    assert [float(line[0]) for line in lines] == [0.1 + 0.2, 1e-17]
+    assert lines[0][1:] == ["'=1+1", "2026-03-14", "", '["a", "2026-03-01"]']
+    assert lines[1][1] == 'says "no", twice'
+    assert exports.as_csv([]) == b""
+
+
+def test_what_a_page_lists_can_be_taken(portal: Open, history: Path) -> None:
+    for page in ("scores", "runs"):
+        assert [b.proto.label for b in portal(history, page).get("download_button")] == ["Download as CSV"], page
