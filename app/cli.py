@@ -29,7 +29,7 @@ from app.console import DAY, Day, JsonFlag, actor, out, plain, print_json, print
 from app.hooks import after_command
 from app.sign_in import As, PasswordFile, signed_in
 from pipeline.config import Settings, prepare_process
-from pipeline.errors import ConfigError, NotFound, ScoretraceError
+from pipeline.errors import ConfigError, NotFound, ScoretraceError, redacted
 from pipeline.faults import explained
 
 cli = typer.Typer(
@@ -69,7 +69,7 @@ def main() -> None:
             _say(plain_error)
             sys.exit(1)
         say_error(
-            f"unexpected {type(error).__name__}: {str(error).partition(chr(10))[0]}",
+            redacted(f"unexpected {type(error).__name__}: {str(error).partition(chr(10))[0]}"),
             f"the details are in {path}",
         )
         sys.exit(70)
@@ -343,7 +343,7 @@ def _log_traceback() -> Path:
     for folder in (_home() / "logs", Path(tempfile.gettempdir())):  # the home itself may be what is wrong
         with suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_text(traceback.format_exc(), encoding="utf-8")
+            (folder / name).write_text(redacted(traceback.format_exc()), encoding="utf-8")
             return folder / name
     return Path(os.devnull)
 
