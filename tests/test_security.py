@@ -126,7 +126,7 @@ def test_no_secret_is_found_where_it_does_not_belong(cascade: Cascade, tmp_path:
     call("hooks", "list")
     call("scores", "--as-of", str(FIRST), "--limit", "1")
     subject = str(reports.published_scores(settings, SECOND, "account", 1)[0]["account_id"])
-    call("evidence", subject, "--as-of", str(SECOND), "--out", str(tmp_path / "pack.zip"), *as_ada)
+    call("evidence", subject, "--as-of", str(SECOND), "--out", str(tmp_path / "pack.zip"))
     with zipfile.ZipFile(tmp_path / "pack.zip") as pack:
         pack.extractall(tmp_path / "out-pack")
     elsewhere = f"postgresql+psycopg://x:{store}@127.0.0.1:9/x", f"postgres:host=127.0.0.1 port=9 password={store}"

@@ -69,7 +69,7 @@ def test_two_approvers_sign_in_the_browser_and_the_version_may_score(
     sign(blake, "blake", PASSWORD)
     expect_heading(blake, "pd_default version 2 replaces 1 ✓ in force")
     expect(blake.get_by_text("✓ genuine")).to_have_count(2)
-    assert blake.title() == "Scoretrace", "what people typed is text, and runs nowhere"
+    assert blake.title() == f"Promotion {id_} · Scoretrace", "what people typed is text, and runs nowhere"
     _let_score(book, 2)
     assert small_book.night(book, run_id="night-after").model.version == 2
 
