@@ -23,6 +23,7 @@ _MEMORY = re.compile(
     r"|failed to map segment",
     re.I,
 )
+_UNREACHABLE = re.compile(r"connection to server at .* failed", re.I)
 _BAD_STORE = re.compile(
     r"database disk image is malformed|file is not a database|disk I/O error|malformed database", re.I
 )
@@ -59,6 +60,11 @@ def explained(error: BaseException, home: Path) -> ScoretraceError | None:
             return MachineRefused(
                 f"{place} cannot be written or read: {_first_line(text)}",
                 f"mount it for writing, or run as the owner of the files (`ls -ld {place}`), {_AGAIN}",
+            )
+        if _UNREACHABLE.search(text):
+            return MachineRefused(
+                f"a store of {home} cannot be reached: {_first_line(text)}",
+                "start its server, or correct SCORETRACE_CONTROL_URL or SCORETRACE_LAKE_CATALOG, " + _AGAIN,
             )
         if _BAD_STORE.search(text):
             return HomeDamaged(
