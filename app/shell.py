@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
 
 import streamlit as st
 from streamlit.navigation.page import Page
 
-from app import acting, exports, formats, markup, session
+from app import acting, formats, markup, session
 from app.markup import Html
 from app.session import AS_OF, Home
 from pipeline.errors import ScoretraceError
@@ -137,12 +137,13 @@ def linked_table(key: str, head: Html, table: Html, page: str, links: Sequence[t
                 st.page_link(page, label=plain(label), query_params=query, icon="")
 
 
-def csv_button(name: str, rows: Callable[[], Iterable[Mapping[str, object]]]) -> None:
-    """What a page lists as a file; ``rows`` is asked when somebody clicks."""
+def csv_button(
+    name: str, content: Callable[[], bytes], label: str = "Download as CSV", told: str | None = None
+) -> None:
+    """What a page lists as a file; ``content`` is asked when somebody clicks. told: what hovering says of it."""
     st.download_button(
-        "Download as CSV", lambda: exports.as_csv(rows()), f"{name}.csv", "text/csv", key=f"csv {name}",
-        type="tertiary", on_click="ignore",
-    )  # fmt: skip
+        label, content, f"{name}.csv", "text/csv", key=f"csv {name}", type="tertiary", on_click="ignore", help=told
+    )
 
 
 def window_title(page: Page) -> str:

@@ -271,7 +271,7 @@ class Warehouse:
             self._node(r) for r in reported.results if r.node.resource_type != hook or str(r.status) not in _GOOD
         )
         told = reported.to_dict(omit_none=False)
-        told.pop("args", None)  # how dbt was called, the whole environment of it included
+        told.pop("args", None)  # how dbt was called: paths of this machine, and whatever its vars hold
         archived = archive.keep(self.settings, json.dumps(told, default=str).encode())
         result = BuildResult(
             as_of,

@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import streamlit as st
 
-from app import alert_facts, drift_facts, formats, markup, session, shell
+from app import alert_facts, drift_facts, exports, formats, markup, session, shell
 from app.markup import Html
 from app.session import Home
 from pipeline import ledger
@@ -76,7 +76,7 @@ def _list(home: Home, found: Sequence[Alert]) -> None:
             shell.linked_table(
                 title.lower(), markup.heading(title, f"{len(alerts)}, {note}"), table, shell.ALERTS, links
             )
-    shell.csv_button("alerts", lambda: map(asdict, found))
+    shell.csv_button("alerts", lambda: exports.as_csv(map(asdict, found)))
 
 
 # ── one alert ────────────────────────────────────────────────────────────────────────────────────────────────

@@ -12,6 +12,7 @@ from app import (
     controls,
     drift_facts,
     drift_feature_view,
+    exports,
     formats,
     markup,
     score_drift_view,
@@ -144,7 +145,8 @@ def _heatmap(home: Home, asked: Asked, rows: Sequence[Drift], tonight: Sequence[
                 drift_facts.heat_table(cells, features, asked.nights),
             )
         )
-        shell.csv_button(f"drift-{asked.model}-{asked.nights[0]}-{asked.nights[-1]}", lambda: map(Drift.as_dict, rows))
+        name = f"drift-{asked.model}-{asked.nights[0]}-{asked.nights[-1]}"
+        shell.csv_button(name, lambda: exports.as_csv(map(Drift.as_dict, rows)))
 
 
 def _with(**parts: str) -> dict[str, str]:

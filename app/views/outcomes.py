@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 import streamlit as st
 
-from app import charts_outcomes, controls, formats, markup, outcome_facts, session, shell, watch_data
+from app import charts_outcomes, controls, exports, formats, markup, outcome_facts, session, shell, watch_data
 from app.markup import Html
 from app.session import Reader
 from app.watch_data import Outcomes
@@ -118,7 +118,7 @@ def _months(known: Outcomes, holdout: Holdout | None) -> None:
                 )
     with st.expander("All months as a table"):
         st.html(markup.block(outcome_facts.month_table(rows, "Outcomes by as-of month, newest first")))
-        shell.csv_button("outcomes", lambda: map(asdict, known.performance))
+        shell.csv_button("outcomes", lambda: exports.as_csv(map(asdict, known.performance)))
         if known.foreseen:
             head = markup.heading("Estimates beside what came true")
             st.html(

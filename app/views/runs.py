@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 import streamlit as st
 
-from app import charts_runs, explanations, formats, markup, night_facts, run_facts, session, shell
+from app import charts_runs, explanations, exports, formats, markup, night_facts, run_facts, session, shell
 from app.markup import Html
 from app.run_facts import Told
 from app.session import Home
@@ -51,10 +51,7 @@ def _list(home: Home) -> None:
     text = st.query_params.get(PAGE, "1")
     number = min(max(int(text), 1), pages) if text.isascii() and text.isdigit() and len(text) < 9 else 1
     with st.container(horizontal=True, vertical_alignment="center", gap="large"):
-        st.html(
-            markup.block(markup.title("Runs", "what ran, and how did it end")),
-            width="content",
-        )
+        st.html(markup.block(markup.title("Runs", "what ran, and how did it end")), width="content")
         key = f"kind@{kind}"
         st.segmented_control(
             "Kind", ["", *kinds], default=kind, key=key, required=True, label_visibility="collapsed",
@@ -75,7 +72,8 @@ def _list(home: Home) -> None:
                 pages, default=number, key=key_page,
                 on_change=lambda: _go({**session.address(), KIND: kind, PAGE: str(st.session_state[key_page])}),
             )  # fmt: skip
-        shell.csv_button("runs", lambda: map(vars, ledger.runs(home.engine, kinds=[kind] if kind else [])))
+        chosen = [kind] if kind else []
+        shell.csv_button("runs", lambda: exports.as_csv(map(vars, ledger.runs(home.engine, kinds=chosen))))
 
 
 # ── one run ──────────────────────────────────────────────────────────────────────────────────────────────────

@@ -178,16 +178,12 @@ def _export(reader: Reader, chosen: Filter, order: str, count: int) -> None:
     actor = session.actor()
     if not access.may(actor, "scores.export"):
         return
-    few = count <= exports.MOST
-    st.download_button(
-        "Download as CSV" if few else f"Download the first {formats.count(exports.MOST)} as CSV",
+    rows = formats.count(min(count, exports.MOST))
+    shell.csv_button(
+        f"{chosen.subject}s-{reader.as_of}",
         lambda: exports.scores(reader, chosen, order, actor),
-        f"{chosen.subject}s-{reader.as_of}.csv",
-        "text/csv",
-        key=f"csv {chosen} {order}",
-        type="tertiary",
-        on_click="ignore",
-        help=f"{formats.count(min(count, exports.MOST))} rows; that you took them is put on record",
+        "Download as CSV" if count <= exports.MOST else f"Download the first {rows} as CSV",
+        f"{rows} rows; that you took them is put on record",
     )
 
 

@@ -24,7 +24,7 @@ RESTATEMENT, DRIFT, PERFORMANCE, CALIBRATION = "restatement", "drift", "performa
 HIGH, MODERATE = "high", "moderate"
 _GATES = {"fresh": FRESHNESS, "volume": VOLUME, "unique": VOLUME, "new_file": VOLUME}
 _MOST_NAMED = 5
-BOOK = "loan_servicing"
+_BOOK = "loan_servicing"
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def landing_findings(portfolio: Portfolio, error: str) -> list[Finding]:
     missing = message.startswith("missing from ")
     kind = FRESHNESS if missing or " is empty (0 bytes)" in message else SCHEMA
     named = set(re.findall(r"\w+", message.rpartition(": ")[2] if missing else message.partition(".")[0]))
-    tables = {t: portfolio.mapping(t) for t in sorted(portfolio.provides, key=lambda t: t != BOOK)}
+    tables = {t: portfolio.mapping(t) for t in sorted(portfolio.provides, key=lambda t: t != _BOOK)}
     found = []
     for extract in [e.name for e in portfolio.extracts if e.name in named] or ["landing"]:
         read_by = [t for t, sql in tables.items() if re.search(rf"\b{re.escape(extract)}\b", sql)]

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.e2e.served import CHROMIUM, WAIT, chromium, sign_in
+from tests.e2e.served import CHROMIUM, DONE, WAIT, chromium, sign_in
 
 
 @pytest.fixture(scope="module")
@@ -45,5 +45,7 @@ def signed_in(browser: Browser, user: str, password: str, link: str) -> Page:
 
 def expect_heading(page: Page, text: str | re.Pattern[str]) -> None:
     """Wait until the page has one heading, with this text. While a page changes, Streamlit keeps the old one too:
-    a list waits for that to pass, where a single text would fail at the sight of two."""
+    a list waits for that to pass, where a single text would fail at the sight of two. Then wait until the page is
+    made: what is clicked before that may be lost, or moved away under the pointer."""
     expect(page.locator("h1")).to_have_text([text])
+    page.locator(DONE).wait_for(timeout=WAIT)
