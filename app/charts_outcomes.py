@@ -71,7 +71,9 @@ def calibration(rows: Sequence[StoredPerformance]) -> go.Figure:
             "%{x|%b %Y}: %{y:.2%} came true, %{customdata[0]:,} events, %{customdata[1]:,.1f} expected<extra></extra>"
         )
         said = [[r.events, r.expected] for r in matured]
-        traces.append(_came_true([r.month for r in matured], matured, 7, hover, customdata=said))
+        ends = [r.observed_rate for r in matured], [r.rate_low for r in matured], [r.rate_high for r in matured]
+        months = [r.month for r in matured]
+        traces.append(_came_true(months, matured, 7, hover, customdata=said, error_y=_interval(*ends)))
     return style.figure(
         180,
         traces,

@@ -66,17 +66,26 @@ def figures(row: StoredPerformance, holdout: Holdout | None) -> Html:
     def holdout_of(figure: str, places: int) -> list[Cell]:
         return [f"holdout {_number(reached[figure], places)}"] if figure in reached else []
 
-    interval = f"{_number(row.auc_low)} to {_number(row.auc_high)}" if row.auc_low is not None else "no interval"
+    def within(low: float | None, high: float | None, places: int = 3) -> str:
+        return "no interval" if low is None else f"{_number(low, places)} to {_number(high, places)}"
+
+    came = (
+        [] if row.rate_low is None else [f"{formats.probability(row.rate_low)} to {formats.probability(row.rate_high)}"]
+    )
     events = f"{formats.count(row.events)} events" if row.events is not None else "not known yet"
     return markup.facts(
         [
             ("Month of scores", f"{row.month:%B %Y}", kind(row)),
             ("Rows", formats.count(row.n), f"v{row.model_version}, scored {row.origin}"),
-            ("Came true", formats.probability(row.observed_rate), events),
+            ("Came true", formats.probability(row.observed_rate), markup.join([events, *came], "; ")),
             ("Expected", formats.probability(row.mean_pd), f"{formats.decimal(row.expected, 1)} events"),
-            ("AUC", _number(row.auc), markup.join([interval, *holdout_of("auc", 3)], "; ")),
-            ("KS", _number(row.ks), markup.join(holdout_of("ks", 3))),
-            ("Brier", _number(row.brier, 4), markup.join(holdout_of("brier", 4))),
+            ("AUC", _number(row.auc), markup.join([within(row.auc_low, row.auc_high), *holdout_of("auc", 3)], "; ")),
+            ("KS", _number(row.ks), markup.join([within(row.ks_low, row.ks_high), *holdout_of("ks", 3)], "; ")),
+            (
+                "Brier",
+                _number(row.brier, 4),
+                markup.join([within(row.brier_low, row.brier_high, 4), *holdout_of("brier", 4)], "; "),
+            ),
             (
                 "Calibration slope",
                 _number(row.calibration_slope, 2),

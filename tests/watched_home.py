@@ -187,7 +187,10 @@ def _outcomes() -> Mapping[str, list[dict[str, Any]]]:
                     "ks": 0.42 - 0.002 * i, "brier": 0.031 + 0.0003 * i,
                 }
                 | ({
-                    "events": round(ROWS * rate), "observed_rate": rate, "auc_low": auc - 0.02, "auc_high": auc + 0.02,
+                    "events": round(ROWS * rate), "observed_rate": rate, "rate_low": rate - 0.003,
+                    "rate_high": rate + 0.003, "auc_low": auc - 0.02, "auc_high": auc + 0.02,
+                    "ks_low": 0.38 - 0.002 * i, "ks_high": 0.46 - 0.002 * i, "brier_low": 0.029 + 0.0003 * i,
+                    "brier_high": 0.033 + 0.0003 * i,
                     "gini": 2 * auc - 1, "ece": 0.004, "calibration_slope": 0.93, "calibration_intercept": -0.05,
                     "hosmer_lemeshow": 14.2, "hosmer_lemeshow_df": 8, "hosmer_lemeshow_p": 0.077, "monotone": True,
                     "reversals": "[]",

@@ -96,7 +96,7 @@ def _name(row: StoredPerformance) -> str:
 def _months(known: Outcomes, holdout: Holdout | None) -> None:
     """The figures by as-of month, the holdout's as a line to compare with."""
     rows, reached = _whole(known.performance), holdout.metrics if holdout else {}
-    note = "● matured, ○ estimated from the PDs alone; bars: the AUC's 95% interval; dotted: the version's holdout"
+    note = "● matured, ○ estimated from the PDs alone; bars: 95% intervals; dotted: the version's holdout"
     st.html(markup.block(markup.GAP, markup.heading("By as-of month", note)))
     for left, right in ((("auc", "AUC", ".3f"), ("ks", "KS", ".3f")), (("brier", "Brier score", ".4f"), None)):
         one, other = st.columns(2, gap="medium")

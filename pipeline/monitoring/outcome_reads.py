@@ -45,6 +45,8 @@ class StoredPerformance:
     expected: float
     mean_pd: float
     observed_rate: float | None
+    rate_low: float | None
+    rate_high: float | None
     auc: float | None
     auc_low: float | None
     auc_high: float | None
@@ -52,7 +54,11 @@ class StoredPerformance:
     gini_low: float | None
     gini_high: float | None
     ks: float | None
+    ks_low: float | None
+    ks_high: float | None
     brier: float | None
+    brier_low: float | None
+    brier_high: float | None
     ece: float | None
     calibration_slope: float | None
     calibration_intercept: float | None
@@ -284,9 +290,11 @@ def _newest(
     segment: str | None,
 ) -> tuple[Fact, ...]:
     """Rows of the newest partition of each key at or before a night."""
-    if table not in outcome_tables.existing(con):
+    there = outcome_tables.columns(con).get(table)
+    if there is None:
         return ()
-    columns = ", ".join(ident(f.name) for f in fields(fact))
+    # A home made earlier has fewer columns until its next night.
+    columns = ", ".join(ident(f.name) if f.name in there else f"NULL AS {ident(f.name)}" for f in fields(fact))
     which = [f"as_of_date <= {literal(as_of)}"]
     which += [f"model_name = {literal(model)}"] if model is not None else []
     which += [f"segment = {literal(segment)}"] if segment is not None else []

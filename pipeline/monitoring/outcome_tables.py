@@ -31,8 +31,10 @@ TABLES: Mapping[str, Mapping[str, pa.DataType]] = {
         **_GROUP,
         "scored_from": _DAY, "scored_to": _DAY, "matures_on": _DAY,
         "n": _COUNT, "events": _COUNT, "expected": _REAL, "mean_pd": _REAL, "observed_rate": _REAL,
+        "rate_low": _REAL, "rate_high": _REAL,
         "auc": _REAL, "auc_low": _REAL, "auc_high": _REAL, "gini": _REAL, "gini_low": _REAL, "gini_high": _REAL,
-        "ks": _REAL, "brier": _REAL, "ece": _REAL, "calibration_slope": _REAL, "calibration_intercept": _REAL,
+        "ks": _REAL, "ks_low": _REAL, "ks_high": _REAL, "brier": _REAL, "brier_low": _REAL, "brier_high": _REAL,
+        "ece": _REAL, "calibration_slope": _REAL, "calibration_intercept": _REAL,
         "hosmer_lemeshow": _REAL, "hosmer_lemeshow_df": _COUNT, "hosmer_lemeshow_p": _REAL,
         "trend_z": _REAL, "trend_p": _REAL, "monotone": _FLAG, "reversals": _TEXT,
         "left_out_event_before": _COUNT, "left_out_training": _COUNT, "inputs_sha256": _TEXT,
@@ -63,14 +65,20 @@ TABLES: Mapping[str, Mapping[str, pa.DataType]] = {
 
 
 def create(con: duckdb.DuckDBPyConnection) -> None:
-    """Make the schema and the tables that are not there yet. con: the lease holder's connection, in no transaction."""
-    missing = [name for name in TABLES if name not in existing(con)]
-    if not missing:
-        return
-    con.execute(f"CREATE SCHEMA IF NOT EXISTS {ident(lake.ALIAS, SCHEMA)}")
-    for name in missing:
-        columns = ", ".join(f"{ident(column)} {_SQL[kind]}" for column, kind in TABLES[name].items())
-        con.execute(f"CREATE TABLE {ident(lake.ALIAS, SCHEMA, name)} ({columns})")
+    """Make the schema, the tables and the columns that are not there yet: a home made earlier has fewer.
+
+    con: the lease holder's connection, in no transaction.
+    """
+    there = columns(con)
+    if not there:
+        con.execute(f"CREATE SCHEMA IF NOT EXISTS {ident(lake.ALIAS, SCHEMA)}")
+    for name, wanted in TABLES.items():
+        table = ident(lake.ALIAS, SCHEMA, name)
+        if name in there:
+            for column in [c for c in wanted if c not in there[name]]:
+                con.execute(f"ALTER TABLE {table} ADD COLUMN {ident(column)} {_SQL[wanted[column]]}")
+            continue
+        con.execute(f"CREATE TABLE {table} ({', '.join(f'{ident(c)} {_SQL[kind]}' for c, kind in wanted.items())})")
         # A few rows a night: in the catalog itself, or each night would leave a tiny file per table.
         con.execute(
             f"CALL {lake.ALIAS}.set_option('data_inlining_row_limit', 1000, "
@@ -80,11 +88,18 @@ def create(con: duckdb.DuckDBPyConnection) -> None:
 
 def existing(con: duckdb.DuckDBPyConnection) -> set[str]:
     """The outcome tables that this lake has."""
-    found = con.execute(
-        "SELECT table_name FROM information_schema.tables WHERE table_catalog = ? AND table_schema = ?",
+    return set(columns(con))
+
+
+def columns(con: duckdb.DuckDBPyConnection) -> dict[str, set[str]]:
+    """The columns of each outcome table that this lake has."""
+    found: dict[str, set[str]] = {}
+    for table, column in con.execute(
+        "SELECT table_name, column_name FROM information_schema.columns WHERE table_catalog = ? AND table_schema = ?",
         [lake.ALIAS, SCHEMA],
-    ).fetchall()
-    return {row[0] for row in found}
+    ).fetchall():
+        found.setdefault(table, set()).add(column)
+    return found
 
 
 def replace(con: duckdb.DuckDBPyConnection, as_of: date, rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:

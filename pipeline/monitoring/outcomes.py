@@ -197,6 +197,8 @@ def _add(
     counts = [(held[name].n, held[name].events or 0) if name in held else (0, 0) for name in names]
     order = None if part.estimated else rank_ordering([n for n, _ in counts], [d for _, d in counts])
     low, high = (part.auc.low, part.auc.high) if part.auc else (None, None)
+    ks = part.ks
+    rate = None if part.events is None else jeffreys_interval(part.n, part.events)
     test = part.hosmer_lemeshow
     rows["performance"].append(
         {
@@ -208,15 +210,21 @@ def _add(
             "events": part.events,
             "expected": part.expected,
             "mean_pd": part.expected / part.n,
-            "observed_rate": None if part.events is None else part.events / part.n,
+            "observed_rate": rate.estimate if rate else None,
+            "rate_low": rate.low if rate else None,
+            "rate_high": rate.high if rate else None,
             "auc": part.auc.estimate if part.auc else None,
             "auc_low": _finite(low),
             "auc_high": _finite(high),
             "gini": 2 * part.auc.estimate - 1 if part.auc else None,
             "gini_low": None if _finite(low) is None or low is None else 2 * low - 1,
             "gini_high": None if _finite(high) is None or high is None else 2 * high - 1,
-            "ks": part.ks,
-            "brier": part.brier,
+            "ks": ks.estimate if ks else None,
+            "ks_low": _finite(ks.low) if ks else None,
+            "ks_high": _finite(ks.high) if ks else None,
+            "brier": part.brier.estimate,
+            "brier_low": _finite(part.brier.low),
+            "brier_high": _finite(part.brier.high),
             "ece": part.ece,
             "calibration_slope": _finite(part.slope),
             "calibration_intercept": _finite(part.intercept),

@@ -19,7 +19,7 @@ import duckdb
 from scipy import stats
 
 from pipeline.monitoring.calibration import HosmerLemeshow, hosmer_lemeshow_of_groups
-from pipeline.monitoring.statistics import Interval
+from pipeline.monitoring.statistics import Interval, ks_at_cut, mean_interval
 from pipeline.sql import ident, literal
 
 ALL = "all"
@@ -56,8 +56,8 @@ class Performance:
     events: int | None
     expected: float
     auc: Interval | None
-    ks: float | None
-    brier: float
+    ks: Interval | None
+    brier: Interval
     ece: float | None
     slope: float | None
     intercept: float | None
@@ -78,7 +78,7 @@ def measure(con: duckdb.DuckDBPyConnection, rows: str, segments: Sequence[str] =
     cox = _cox(con)
     found = []
     for key in _ordered(ranks, segments):
-        m, others, ea, eaa, ob, obb, gap, brier, expected = ranks[key]
+        m, others, ea, eaa, ob, obb, cut, error, squares, expected = ranks[key]
         n = int(m + others)
         groups = risk[key]
         slope, intercept = cox.get(key, (None, None))
@@ -90,8 +90,8 @@ def measure(con: duckdb.DuckDBPyConnection, rows: str, segments: Sequence[str] =
                 events=int(m),
                 expected=float(expected),
                 auc=auc_of_placements(int(m), int(others), int(ea), int(eaa), int(ob), int(obb)),
-                ks=float(Fraction(int(gap), int(m * others))) if m and others else None,
-                brier=float(brier / n),
+                ks=ks_at_cut(int(m), int(others), int(cut["e"]), int(cut["o"])) if m and others else None,
+                brier=mean_interval(n, float(error), float(squares)),
                 ece=sum(abs((b.events or 0) - b.expected) for b in bins[key]) / n,
                 slope=slope,
                 intercept=intercept,
@@ -130,8 +130,8 @@ def estimate(con: duckdb.DuckDBPyConnection, rows: str, segments: Sequence[str] 
                 events=None,
                 expected=events,
                 auc=None if area is None else Interval(area, math.nan, math.nan),
-                ks=float(gap) if both else None,
-                brier=float(brier / n),
+                ks=Interval(float(gap), math.nan, math.nan) if both else None,
+                brier=Interval(float(brier / n), math.nan, math.nan),
                 ece=None,
                 slope=None,
                 intercept=None,
@@ -214,8 +214,9 @@ _RANKS = f"""
     SELECT
         segment, value, sum(events), sum(others),
         sum(events * a), sum(events * a * a), sum(others * b), sum(others * b * b),
-        max(abs(events_to * all_others - others_to * all_events)),
-        sum(CAST(events * (1 - pd) * (1 - pd) + others * pd * pd AS {_SUM})),
+        max({{'gap': abs(events_to * all_others - others_to * all_events), 'e': events_to, 'o': others_to}}),
+        sum(CAST(events * (1 - pd) ** 2 + others * pd ** 2 AS {_SUM})),
+        sum(CAST(events * (1 - pd) ** 4 + others * pd ** 4 AS {_SUM})),
         sum(CAST((events + others) * pd AS {_SUM}))
     FROM placed
     GROUP BY segment, value

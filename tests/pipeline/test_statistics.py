@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from pipeline.config import REPOSITORY
 from pipeline.monitoring import statistics
@@ -68,6 +69,39 @@ def test_ks_of_separated_and_of_equal_classes() -> None:
     assert statistics.ks([0, 0, 1, 1], [0.1, 0.2, 0.8, 0.9]) == 1.0
     assert statistics.ks([0, 1, 0, 1], [0.3, 0.3, 0.7, 0.7]) == 0.0
     assert statistics.ks([0, 1, 0, 1], [0.1, 0.2, 0.3, 0.4]) == 0.5
+
+
+def test_intervals_by_hand() -> None:
+    """KS: F₁ = 0.2 and F₀ = 0.8 at the cut, √(0.16 / 10 + 0.16 / 40) = 0.1414. Brier: squares of the errors by hand."""
+    y = [1] * 10 + [0] * 40
+    score = [0] * 2 + [1] * 8 + [0] * 32 + [1] * 8
+    found = statistics.ks_interval(y, score)
+    assert (found.estimate, found.low, found.high) == pytest.approx((0.6, 0.322819, 0.877181), abs=1e-6)
+    errors = [0.01, 0.01, 0.04, 0.09]
+    spread = math.sqrt(np.var(errors, ddof=1) / 4) * 1.959964
+    brier = statistics.brier_interval([0, 1, 1, 0], [0.1, 0.9, 0.8, 0.3])
+    assert (brier.low, brier.high) == pytest.approx((0.0375 - spread, 0.0375 + spread), rel=1e-6)
+    assert math.isnan(statistics.ks_interval([0, 1, 1], [0.1, 0.2, 0.3]).low)
+    assert math.isnan(statistics.brier_interval([1], [0.3]).high)
+
+
+def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
+    """Two normal distributions 1.2 apart have KS 2·Φ(0.6) − 1; a PD of its own logistic model has Brier E[p(1 − p)].
+
+    That of KS knows nothing of the choice of its cut, and says so.
+    """
+    draw = np.random.default_rng(20260314)
+    nodes, weights = np.polynomial.hermite_e.hermegauss(80)
+    rate = 1 / (1 + np.exp(3 - nodes))
+    truth = 2 * stats.norm.cdf(0.6) - 1, float((weights * rate * (1 - rate)).sum() / weights.sum())
+    held = np.zeros(2)
+    for _ in range(400):
+        y = np.r_[np.ones(150), np.zeros(2_850)]
+        ks = statistics.ks_interval(y, draw.normal(size=3_000) + 1.2 * y)
+        p = 1 / (1 + np.exp(3 - draw.normal(size=3_000)))
+        brier = statistics.brier_interval(draw.random(3_000) < p, p)
+        held += [ks.low <= truth[0] <= ks.high, brier.low <= truth[1] <= brier.high]
+    assert list(held / 400) == pytest.approx([0.90, 0.95], abs=0.03)
 
 
 def test_calibration_recovers_a_known_distortion() -> None:

@@ -56,6 +56,19 @@ def test_matured_by_hand(book: Book) -> None:
     assert kept == {"A": (1, 0), "C": (1, 1), "D": (3, 1)}
 
 
+def test_a_home_made_earlier_is_read_and_gets_its_new_columns(book: Book) -> None:
+    run(book, NIGHT)
+    for column in ("ks_low", "ks_high", "rate_low"):
+        book.con.execute(f"ALTER TABLE lake.outcomes.performance DROP COLUMN {column}")
+    (old,) = outcome_reads.performance(book.con, NIGHT)
+    assert (old.ks_low, old.rate_low) == (None, None) and old.ks is not None and old.rate_high is not None
+    book.event(6, date(2024, 5, 20), date(2024, 5, 20))
+    run(book, AFTER)
+    (new,) = outcome_reads.performance(book.con, AFTER)
+    assert new.ks_low is not None and new.ks is not None and new.ks_high is not None and new.rate_low is not None
+    assert new.ks_low <= new.ks <= new.ks_high and new.rate_low <= (new.observed_rate or 0)
+
+
 def test_a_label_known_a_day_after_the_night_is_not_used(book: Book) -> None:
     run(book, NIGHT)
     run(book, AFTER)

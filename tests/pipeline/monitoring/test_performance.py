@@ -49,12 +49,18 @@ def close(value: float | None, wanted: float, tolerance: float = 1e-9) -> None:
     assert value == pytest.approx(wanted, rel=tolerance, abs=1e-12)
 
 
+def same_interval(found: statistics.Interval, wanted: statistics.Interval) -> None:
+    for one, other in zip(vars(found).values(), vars(wanted).values(), strict=True):
+        assert one == pytest.approx(other, rel=1e-9, abs=1e-9, nan_ok=True)
+
+
 def agrees(found: Performance, rows: list[Row]) -> None:
     y, z = np.array([r[0] for r in rows]), np.array([r[1] / 10 for r in rows])
     p = np.array([pd_of(r[1]) for r in rows])
     assert (found.n, found.events) == (len(rows), y.sum())
     close(found.expected, p.sum())
-    close(found.brier, metrics.brier_score_loss(y, p, labels=[0, 1]))
+    close(found.brier.estimate, metrics.brier_score_loss(y, p, labels=[0, 1]))
+    same_interval(found.brier, statistics.brier_interval(y, p))
     close(found.ece, statistics.expected_calibration_error(y, p))
     test = hosmer_lemeshow(y, p)
     assert found.hosmer_lemeshow is not None
@@ -69,8 +75,9 @@ def agrees(found: Performance, rows: list[Row]) -> None:
     assert found.auc is not None
     close(found.auc.estimate, metrics.roc_auc_score(y, z))
     false_rate, true_rate, _ = metrics.roc_curve(y, z, drop_intermediate=False)
-    close(found.ks, np.abs(true_rate - false_rate).max())
-    close(found.ks, statistics.ks(y, z))
+    assert found.ks is not None
+    close(found.ks.estimate, np.abs(true_rate - false_rate).max())
+    same_interval(found.ks, statistics.ks_interval(y, z))
     if 2 <= y.sum() <= len(y) - 2:
         wanted = statistics.delong_interval(y, z)
         close(found.auc.low, wanted.low, 1e-8)
@@ -133,7 +140,8 @@ def test_four_rows_by_hand(con: duckdb.DuckDBPyConnection) -> None:
     # Placements of the events: ½ and 1; of the others: 1 and ½. Sample variances 1/8 each; (1/8)/2 + (1/8)/2 = 1/8.
     assert found.auc.low == pytest.approx(0.75 - 1.959963984540054 * math.sqrt(1 / 8), rel=1e-9)
     assert found.auc.high == 1.0
-    assert found.ks == 0.5
+    # At the cut −0.4 lie half of the events and all of the others: the variance is ½ · ½ / 2 + 0, its root 0.354.
+    assert found.ks == statistics.Interval(0.5, 0.0, 1.0)
 
 
 def test_an_estimate_by_hand(con: duckdb.DuckDBPyConnection) -> None:
@@ -145,8 +153,9 @@ def test_an_estimate_by_hand(con: duckdb.DuckDBPyConnection) -> None:
     assert found.estimated and found.events is None and found.slope is None and found.ece is None
     assert found.auc is not None
     close(found.auc.estimate, won / ((p + q) * (2 - p - q)))
-    close(found.ks, abs(p / (p + q) - (1 - p) / (2 - p - q)))
-    close(found.brier, (p * (1 - p) + q * (1 - q)) / 2)
+    assert found.ks is not None
+    close(found.ks.estimate, abs(p / (p + q) - (1 - p) / (2 - p - q)))
+    close(found.brier.estimate, (p * (1 - p) + q * (1 - q)) / 2)
     assert [b.events for b in found.grades] == [None, None]
 
 
@@ -160,7 +169,7 @@ def test_an_estimate_is_what_weighted_rows_give(con: duckdb.DuckDBPyConnection, 
     y = np.repeat([1, 0], len(p))
     assert found.auc is not None
     close(found.auc.estimate, metrics.roc_auc_score(y, twice, sample_weight=np.concatenate([p, 1 - p])))
-    close(found.brier, float(np.mean(p * (1 - p))))
+    close(found.brier.estimate, float(np.mean(p * (1 - p))))
 
 
 def test_no_rows_are_no_figures(con: duckdb.DuckDBPyConnection) -> None:
