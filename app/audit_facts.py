@@ -18,7 +18,7 @@ from pipeline.governance.verification import Verified
 _SHORT = 110
 
 
-def record_table(records: Sequence[Record], zone: ZoneInfo) -> Html:
+def record_table(records: Sequence[Record], zone: ZoneInfo, caption: str) -> Html:
     columns = [Column("record", "number"), Column("when"), Column("who"), Column("what"), Column("about"),
                Column("detail", "clip fill"), Column("SHA-256")]  # fmt: skip
     rows: list[list[Cell]] = [
@@ -33,7 +33,7 @@ def record_table(records: Sequence[Record], zone: ZoneInfo) -> Html:
         ]
         for r in records
     ]
-    return markup.table(columns, rows, "Records, newest first")
+    return markup.table(columns, rows, caption)
 
 
 def record(r: Record, before: Record | None, after: Record | None, zone: ZoneInfo) -> Html:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from textwrap import wrap
 from typing import Any
 
 import plotly.graph_objects as go
@@ -62,10 +63,13 @@ def ordered(boxes: Iterable[Box], lines: Sequence[Line]) -> tuple[Box, ...]:
     return tuple(box for layer in sorted(layers) for box in layers[layer])
 
 
-def graph(boxes: Sequence[Box], lines: Sequence[Line], *, letters: int = 34) -> go.Figure:
+def graph(
+    boxes: Sequence[Box], lines: Sequence[Line], *, letters: int = 34, says: Mapping[str, str] | None = None
+) -> go.Figure:
     """Boxes in layers, lines between them: solid where a value flows, dashed where a column only decides.
 
-    boxes: in the order of each layer (see ``ordered``). letters: how long a line of text may be.
+    boxes: in the order of each layer (see ``ordered``). letters: how long a line of text may be. says: box → what
+    pointing at it tells beside its id.
     """
     layers: dict[int, list[Box]] = {}
     for box in boxes:
@@ -90,7 +94,8 @@ def graph(boxes: Sequence[Box], lines: Sequence[Line], *, letters: int = 34) -> 
             "line": {"color": [style.ACCENT if b.chosen else style.RULE for b in boxes], "width": 1},
         },
         "customdata": [b.id for b in boxes],
-        "hovertemplate": "%{customdata}<extra></extra>",
+        "hovertext": ["<br>".join([f"<b>{b.id}</b>", *wrap((says or {}).get(b.id, ""), 70)]) for b in boxes],
+        "hoverinfo": "text",
         "selected": {"marker": {"opacity": 1}},
         "unselected": {"marker": {"opacity": 1}},
     }

@@ -14,83 +14,11 @@ from pipeline.monitoring.outcome_reads import StoredBin, StoredGrade, StoredGrou
 FOUR_FIFTHS = 0.8
 
 
-def by_month(
-    rows: Sequence[StoredPerformance], figure: str, y_format: str, line: float | None = None, line_name: str = ""
-) -> go.Figure:
-    """One figure by as-of month, with its interval where one is stored; estimates hollow, matured filled.
-
-    rows: one cohort a month and version, oldest first. line: a figure to compare with, such as the holdout's.
-    """
-    traces = []
-    for kind in ("matured", "estimated"):
-        there = [r for r in rows if r.kind == kind and getattr(r, figure) is not None]
-        if there:
-            traces.append(_points(there, figure, y_format, kind))
-    shown = [getattr(r, figure) for r in rows if getattr(r, figure) is not None]
-    shown += [
-        v
-        for r in rows
-        for v in (getattr(r, f"{figure}_low", None), getattr(r, f"{figure}_high", None))
-        if v is not None
-    ]
-    shown += [line] if line is not None else []
-    low, high = (min(shown), max(shown)) if shown else (0.0, 1.0)
-    room = max((high - low) * 0.2, abs(high) * 0.03, 1e-4)
-    shapes, annotations = _level(line, line_name)
-    return style.figure(
-        180,
-        traces,
-        y_format=y_format,
-        x_axis=_months(rows),
-        y_axis={"range": [max(0.0, low - room), high + room], "nticks": 5, "fixedrange": True},
-        shapes=shapes,
-        annotations=annotations,
-        hovermode="closest",
-        margin={"l": 46, "r": 52 if line is not None else 10, "t": 8, "b": 26},
-    )
-
-
-def calibration(rows: Sequence[StoredPerformance]) -> go.Figure:
-    """The mean PD by as-of month beside the rate that came true."""
-    matured = [r for r in rows if r.observed_rate is not None]
-    hover = "%{x|%b %Y}: mean PD %{y:.2%}<extra></extra>"
-    traces: list[dict[str, Any]] = [
-        {
-            "type": "scatter",
-            "mode": "lines+markers",
-            "x": [r.month for r in rows],
-            "y": [r.mean_pd for r in rows],
-            "line": {"color": style.MUTED, "width": 1.2},
-            "marker": {"size": 5, "symbol": "line-ew-open", "line": {"width": 2}},
-            "name": "mean PD",
-            "hovertemplate": hover,
-        }
-    ]
-    if matured:
-        hover = (
-            "%{x|%b %Y}: %{y:.2%} came true, %{customdata[0]:,} events, %{customdata[1]:,.1f} expected<extra></extra>"
-        )
-        said = [[r.events, r.expected] for r in matured]
-        ends = [r.observed_rate for r in matured], [r.rate_low for r in matured], [r.rate_high for r in matured]
-        months = [r.month for r in matured]
-        traces.append(_came_true(months, matured, 7, hover, customdata=said, error_y=_interval(*ends)))
-    return style.figure(
-        180,
-        traces,
-        y_format=".1%",
-        x_axis=_months(rows),
-        y_axis={"rangemode": "tozero", "nticks": 5, "fixedrange": True},
-        hovermode="closest",
-        showlegend=True,
-        legend={"orientation": "h", "y": 1.18, "x": 0, "yanchor": "top"},
-        margin={"l": 46, "r": 10, "t": 24, "b": 26},
-    )
-
-
-def _came_true(
+def came_true(
     x: Sequence[Any], rows: Sequence[StoredPerformance | StoredGrade], size: int, hover: str, **more: Any
 ) -> dict[str, Any]:
-    """Points of what came true, beside what was expected."""
+    """Points of what came true with their intervals, beside what was expected."""
+    ends = [r.observed_rate for r in rows], [r.rate_low for r in rows], [r.rate_high for r in rows]
     return {
         "type": "scatter",
         "mode": "markers",
@@ -99,21 +27,9 @@ def _came_true(
         "name": "came true",
         "marker": {"color": style.ACCENT, "size": size},
         "hovertemplate": hover,
+        "error_y": interval(*ends),
         **more,
     }
-
-
-def by_month_words(rows: Sequence[StoredPerformance], figure: str, name: str, written: str) -> str:
-    """The first and the last month as a sentence."""
-    there = [r for r in rows if getattr(r, figure) is not None]
-    if not there:
-        return f"{name}: no month has it yet."
-    first, last = there[0], there[-1]
-    estimates = sum(r.kind == "estimated" for r in there)
-    return (
-        f"{name} by as-of month: {_said(first, figure, written)}; {_said(last, figure, written)}; "
-        f"{estimates} of {formats.plural(len(there), 'point')} estimated."
-    )
 
 
 def reliability(bins: Sequence[StoredBin]) -> go.Figure:
@@ -134,7 +50,7 @@ def reliability(bins: Sequence[StoredBin]) -> go.Figure:
             "mode": "lines+markers",
             "x": [b.mean_pd for b in there],
             "y": [b.observed_rate for b in there],
-            "error_y": _interval(
+            "error_y": interval(
                 [b.observed_rate for b in there], [b.rate_low for b in there], [b.rate_high for b in there]
             ),
             "line": {"color": style.ACCENT, "width": 1},
@@ -188,11 +104,8 @@ def grades(rows: Sequence[StoredGrade]) -> go.Figure:
         },
     ]
     if there:
-        interval = _interval(
-            [r.observed_rate for r in there], [r.rate_low for r in there], [r.rate_high for r in there]
-        )
         hover = "grade %{x}: %{y:.2%} came true<extra></extra>"
-        traces.append(_came_true([r.grade for r in there], there, 8, hover, error_y=interval))
+        traces.append(came_true([r.grade for r in there], there, 8, hover))
     return style.figure(
         300,
         traces,
@@ -336,30 +249,10 @@ def fairness_words(rows: Sequence[StoredGroup], bound: float = FOUR_FIFTHS) -> s
     )
 
 
-def _points(rows: Sequence[StoredPerformance], figure: str, y_format: str, kind: str) -> dict[str, Any]:
-    hollow = kind == "estimated"
-    lows = [getattr(r, f"{figure}_low", None) for r in rows]
-    highs = [getattr(r, f"{figure}_high", None) for r in rows]
-    return {
-        "type": "scatter",
-        "mode": "markers",
-        "x": [r.month for r in rows],
-        "y": [getattr(r, figure) for r in rows],
-        **({"error_y": _interval([getattr(r, figure) for r in rows], lows, highs, faint=hollow)} if any(lows) else {}),
-        "marker": {
-            "size": 8,
-            "color": style.MUTED if hollow else style.ACCENT,
-            "symbol": "circle-open" if hollow else "circle",
-        },
-        "customdata": [[f"v{r.model_version}", r.kind, r.n, r.origin] for r in rows],
-        "hovertemplate": f"%{{x|%b %Y}} %{{customdata[0]}}: %{{y:{y_format}}}, %{{customdata[1]}}, "
-        "%{customdata[2]:,} rows, scored %{customdata[3]}<extra></extra>",
-    }
-
-
-def _interval(
+def interval(
     values: Sequence[float | None], lows: Sequence[float | None], highs: Sequence[float | None], *, faint: bool = False
 ) -> dict[str, Any]:
+    """Error bars from limits; none where a limit is missing."""
     ends = list(zip(values, lows, highs, strict=True))
     return {
         "type": "data",
@@ -369,30 +262,3 @@ def _interval(
         "array": [h - v if v is not None and h is not None else 0 for v, _, h in ends],
         "arrayminus": [v - low if v is not None and low is not None else 0 for v, low, _ in ends],
     }
-
-
-def _months(rows: Sequence[StoredPerformance]) -> dict[str, Any]:
-    months = sorted({r.month for r in rows})
-    axis: dict[str, Any] = {"tickformat": "%b %y", "fixedrange": True, "nticks": 8}
-    if 0 < len(months) <= 6:
-        axis["tickvals"] = months
-    if len(months) == 1:
-        axis["range"] = [_shifted(months[0], -20), _shifted(months[0], 20)]
-    return axis
-
-
-def _shifted(day: date, days: int) -> date:
-    return date.fromordinal(day.toordinal() + days)
-
-
-def _level(value: float | None, name: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    if value is None:
-        return [], []
-    line = {"color": style.MUTED, "width": 1, "dash": "dot"}
-    shape = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": value, "y1": value, "line": line}
-    return [shape], [style.beside(value, name, style.MUTED)]
-
-
-def _said(row: StoredPerformance, figure: str, written: str) -> str:
-    kind = ", estimated" if row.kind == "estimated" else ""
-    return f"{getattr(row, figure):{written}} in {row.month:%B %Y}{kind}"

@@ -38,7 +38,7 @@ def select(label: str, part: str, options: Mapping[str, str], value: str, width:
 
     def write() -> None:
         chosen = st.session_state[key]
-        to_url(**{part: "" if first and chosen == names[0] else chosen})
+        to_url(**{part: "" if first and chosen == names[0] else chosen, "page": ""})  # another list, from its start
 
     st.selectbox(
         label, names, index=names.index(value), key=key, format_func=options.__getitem__, width=width, on_change=write

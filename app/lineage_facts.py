@@ -11,7 +11,7 @@ from lineage.columns import ROWS, ColumnGraph, Transformation
 from lineage.documentation import TableDoc
 from lineage.graph import Difference, Impact, Reached
 from pipeline.contracts import CONTRACTS, LANDING_COLUMNS
-from pipeline.ledger import DbtResult
+from pipeline.ledger import DbtResult, GateVerdict
 
 _FEATURES = "features."
 
@@ -28,9 +28,18 @@ def description(node: str, doc: TableDoc) -> str:
 
 
 def column_facts(
-    node: str, sql_type: str, model: str | None, doc: TableDoc, rows: tuple[int, bool] | None, currency: str
+    node: str,
+    sql_type: str,
+    model: str | None,
+    doc: TableDoc,
+    rows: tuple[int, bool] | None,
+    fresh: GateVerdict | None,
+    currency: str,
 ) -> Html:
-    """A chosen column: its type, unit, owner, and the rows of its table."""
+    """A chosen column: its type, unit, owner, the rows of its table and how fresh they were.
+
+    rows: how many, and whether they are the night's alone. fresh: the night's verdict on the age of a landed table.
+    """
     table, _, column = node.rpartition(".")
     declared = doc.column(column).declared
     unit = str(declared.get("unit") or formats.MISSING).replace("currency", currency)
@@ -44,12 +53,24 @@ def column_facts(
         ("Owner", owner, ""),
         ("Made by", model or "landed", table),
         ("Rows", *held),
+        ("Freshness", *_freshness(model, fresh)),
     ]
     words = [description(node, doc), str(declared.get("rationale") or "")]
     null_policy = declared.get("null_policy")
     more = f"<p class='quiet'>Null: {markup.html(str(null_policy))}</p>" if null_policy else ""
     said = " ".join(markup.html(w) for w in words if w) or markup.quiet("The project says nothing of it.").text
     return Html(f"<p>{said}</p>{more}{markup.GAP}{markup.facts(items)}")
+
+
+def _freshness(model: str | None, fresh: GateVerdict | None) -> tuple[Cell, Cell]:
+    """Of a landed table the age of its newest rows, as the night's gate judged it."""
+    if model:
+        return "that night", "built by the run"
+    if fresh is None or fresh.observed is None:
+        return formats.MISSING, "no verdict that night"
+    age = f"{formats.count(round(fresh.observed))} {'day' if fresh.observed == 1 else 'days'} old"
+    level, word = VERDICT.get(fresh.verdict, ("stop", fresh.verdict))
+    return age, markup.join([markup.status(level, word), fresh.expected], " ")
 
 
 def neighbour_table(found: Sequence[Reached], caption: str) -> Html:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
+from urllib.parse import urlencode
 
 import streamlit as st
 from streamlit.navigation.page import Page
@@ -27,6 +28,7 @@ AUDIT = "views/audit.py"
 DRIFT = "views/drift.py"
 OUTCOMES = "views/outcomes.py"
 ALERTS = "views/alerts.py"
+_OF_A_NIGHT = ("Tonight", "Drift", "Outcomes", "Scores", "Lineage")
 _ABOUT = ("account", "application", "run", "promotion", "alert", "feature", "column", "model", "record")
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>~:$])")
 
@@ -54,7 +56,13 @@ def header(home: Home | None, page: Page, actor: Actor | None) -> None:
     )
     with middle:
         if home and home.dates and actor:
-            _night_control(home.dates, page)
+            of_a_night = page.title in _OF_A_NIGHT
+            with st.container(
+                key="nights", horizontal=True, vertical_alignment="center", gap="small", horizontal_alignment="center"
+            ):
+                if of_a_night:
+                    _night_control(home.dates, page)
+                _permalink(home.dates[0] if of_a_night else None)
     if actor:
         with right:
             _who(actor)
@@ -96,22 +104,29 @@ def _night_control(dates: tuple[date, ...], page: Page) -> None:
             st.query_params[AS_OF] = chosen.isoformat()
 
     position = dates.index(shown) if shown else None
-    with st.container(
-        key="nights", horizontal=True, vertical_alignment="center", gap="small", horizontal_alignment="center"
-    ):
-        _step("‹", dates[position + 1] if position is not None and position + 1 < len(dates) else None, page)
-        st.selectbox(
-            "As of",
-            dates,
-            index=position,
-            key=key,
-            on_change=choose,
-            format_func=_label,
-            placeholder="choose a night",
-            label_visibility="collapsed",
-            width=190,
-        )
-        _step("›", dates[position - 1] if position else None, page)
+    _step("‹", dates[position + 1] if position is not None and position + 1 < len(dates) else None, page)
+    st.selectbox(
+        "As of",
+        dates,
+        index=position,
+        key=key,
+        on_change=choose,
+        format_func=_label,
+        placeholder="choose a night",
+        label_visibility="collapsed",
+        width=190,
+    )
+    _step("›", dates[position - 1] if position else None, page)
+
+
+def _permalink(newest: date | None) -> None:
+    """The address of what is shown, to keep: with its night, also where that is the newest one only today."""
+    query = st.query_params.to_dict()
+    if newest is not None:
+        query = {AS_OF: newest.isoformat(), **query}
+    address = (st.context.url or "").partition("?")[0]
+    with st.popover("Link", type="tertiary", help="a link to what is shown, that goes on showing it"):
+        st.code(f"{address}?{urlencode(query)}" if query else address, language=None)
 
 
 def _label(day: date) -> str:

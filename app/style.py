@@ -18,6 +18,10 @@ _INK = {"light": "#1a1f24", "dark": "#e3e7eb"}  # the text colours of the themes
 # Grades are ordered: one scale from pale to deep, low risk to high, its middle legible on both backgrounds.
 _RISK = ("#C9DCE8", "#A3C4DA", "#7BA9C9", "#E5BE8A", "#D6935A", "#BF6140", "#8F3029")
 
+_AXIS: dict[str, Any] = {"zeroline": False, "ticklen": 3, "tickcolor": RULE}
+X_AXIS: dict[str, Any] = {**_AXIS, "showgrid": False, "showline": True, "linecolor": RULE, "ticks": "outside"}
+Y_AXIS: dict[str, Any] = {**_AXIS, "showgrid": True, "gridcolor": RULE, "gridwidth": 1, "ticks": ""}
+
 
 def ink(scheme: str) -> str:
     """The colour of text in a figure, for text whose ground the figure colours itself. scheme: light or dark."""
@@ -46,16 +50,6 @@ def figure(
 
     It is made in one call: plotly checks each later change of a figure again, which costs more than the page.
     """
-    axis: dict[str, Any] = {"zeroline": False, "ticklen": 3, "tickcolor": RULE}
-    x_base = {
-        **axis,
-        "showgrid": False,
-        "showline": True,
-        "linecolor": RULE,
-        "ticks": "outside",
-        "tickformat": "%-d %b",
-    }
-    y_base = {**axis, "showgrid": True, "gridcolor": RULE, "gridwidth": 1, "ticks": "", "tickformat": y_format}
     return go.Figure(
         list(traces),
         {
@@ -67,8 +61,8 @@ def figure(
             "hovermode": "x unified",
             "showlegend": False,
             "bargap": 0.2,
-            "xaxis": {**x_base, **(x_axis or {})},
-            "yaxis": {**y_base, **(y_axis or {})},
+            "xaxis": {**X_AXIS, "tickformat": "%-d %b", **(x_axis or {})},
+            "yaxis": {**Y_AXIS, "tickformat": y_format, **(y_axis or {})},
             "annotations": list(annotations),
             "shapes": list(shapes),
             **layout,

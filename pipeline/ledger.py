@@ -13,7 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, Row, Select, func, inspect, select
+from sqlalchemy import Engine, Row, Select, case, func, inspect, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline import control
@@ -250,19 +250,31 @@ def run(engine: Engine, run_id: str) -> Run:
     return _run(row)
 
 
+RUN_ORDERS = ("newest", "oldest", "as of", "outcome")
+
+
 def runs(
     engine: Engine,
     *,
     kinds: Sequence[str] = (),
     since: date | None = None,
     until: date | None = None,
+    order: str = "newest",
     limit: int | None = None,
     offset: int = 0,
 ) -> tuple[Run, ...]:
-    """Runs of these kinds (all kinds if none is given) with as-of dates in [since, until], newest start first; of
-    these at most ``limit`` after the first ``offset``."""
+    """Runs of these kinds (all kinds if none is given) with as-of dates in [since, until], in one of ``RUN_ORDERS``;
+    of these at most ``limit`` after the first ``offset``. Runs that one order does not tell apart: newest start first.
+    """
     r = control.runs
-    query = select(r).order_by(r.c.started_at.desc(), r.c.run_id.desc())
+    newest = (r.c.started_at.desc(), r.c.run_id.desc())
+    by = {
+        "newest": newest,
+        "oldest": (r.c.started_at, r.c.run_id),
+        "as of": (r.c.as_of.desc(), *newest),
+        "outcome": (case({"failed": 0, "abandoned": 1, "running": 2}, value=r.c.status, else_=3), *newest),
+    }[order]
+    query = select(r).order_by(*by)
     if kinds:
         query = query.where(r.c.kind.in_(kinds))
     if since is not None:

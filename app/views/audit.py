@@ -11,7 +11,7 @@ from typing import Any
 
 import streamlit as st
 
-from app import audit_facts, desk, formats, markup, session, shell
+from app import audit_facts, controls, desk, formats, markup, session, shell
 from app.markup import Html
 from app.session import Home
 from pipeline.errors import NotFound
@@ -20,6 +20,7 @@ from pipeline.governance import export as exports
 from pipeline.governance.access import Actor
 
 PAGE_SIZE = 50
+_ORDERS = {"newest": "newest first", "oldest": "oldest first"}
 _PARTS = ("who", "what", "about", "since", "until")
 # Kind of what a record is about → its page, the part of the query that names it, and the link's words.
 _PAGES = {
@@ -48,11 +49,17 @@ def page() -> None:
 
 def _search(home: Home, actor: Actor) -> None:
     st.html(markup.block(markup.title("Audit log", "who did what, and is the record whole")))
-    wanted = _filters(home)
+    order = controls.one_of("by", _ORDERS, "order of records")
+    wanted = _filters(home, order)
     count = audit.count(home.engine, **wanted)
     with st.container(key="actions", horizontal=True, vertical_alignment="center", gap="small"):
         _verify_button(home, actor)
         _export(home, actor, wanted, count)
+        if not wanted["action"]:
+            query = {**st.query_params.to_dict(), "what": "!user.sign_in", "page": ""}
+            st.page_link(
+                shell.AUDIT, label="leave out sign-ins", query_params={k: v for k, v in query.items() if v}, icon=""
+            )
     _verdict(home)
     if not count:
         whole = not any(st.query_params.get(part) for part in _PARTS)
@@ -64,25 +71,26 @@ def _search(home: Home, actor: Actor) -> None:
     asked = st.query_params.get("page", "")
     number = min(max(int(asked) if asked.isdecimal() and len(asked) < 9 else 1, 1), pages)
     found = audit.records(
-        home.engine, **wanted, limit=PAGE_SIZE, skip=(number - 1) * PAGE_SIZE, newest_first=True
-    )  # fmt: skip
-    note = f"{formats.plural(count, 'record')}, newest first; a number opens the record"
+        home.engine, **wanted, limit=PAGE_SIZE, skip=(number - 1) * PAGE_SIZE, newest_first=order == "newest"
+    )
+    note = f"{formats.plural(count, 'record')}, {_ORDERS[order]}; a number opens the record"
     links = [(str(r.seq), session.address(record=str(r.seq))) for r in found]
-    table = audit_facts.record_table(found, home.zone)
+    table = audit_facts.record_table(found, home.zone, f"Records, {_ORDERS[order]}")
     shell.linked_table("audit", markup.heading("Records", note), table, shell.AUDIT, links)
     if pages > 1:
         key = f"page@{number}/{pages}"
         st.pagination(pages, default=number, key=key, on_change=lambda: _to_url("page", str(st.session_state[key])))
 
 
-def _filters(home: Home) -> dict[str, Any]:
+def _filters(home: Home, order: str) -> dict[str, Any]:
     """What the URL asks for, as ``audit.records`` takes it; each field writes its own part of the URL."""
     query = st.query_params
     with st.container(key="filters", horizontal=True, vertical_alignment="bottom", gap="small"):
         _field("Who", "who", "a name", 170)
-        _field("What", "what", "promotion, or run.failed", 200)
+        _field("What", "what", "promotion, run.failed, !user", 220)
         _field("About", "about", "model:pd_default/3, run:ID", 260)
         since, until = _day("Since", "since"), _day("Until", "until")
+        controls.select("Order", "by", _ORDERS, order, 140)
     return {
         "actor": query.get("who") or None,
         "action": query.get("what") or None,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import date
-from urllib.parse import urlencode
 
 import streamlit as st
 
@@ -26,6 +25,7 @@ COLUMN, SEARCH, WITH, UP, DOWN = "column", "q", "with", "up", "down"
 MOST_HOPS = 5
 _LISTED = 60
 _STILL = {"displayModeBar": False}
+_LEGEND = "left to right; solid: its value flows, dashed: it decides (filter, join, order); a box opens it"
 
 
 def page() -> None:
@@ -89,6 +89,9 @@ def _start(reader: Reader, graph: ColumnGraph) -> None:
     note = f"{formats.count(len(graph.columns))} columns of {formats.plural(len(graph.tables), 'table')} were recorded"
     st.html(markup.block(Html(f"<p>{note}. Search one above, or begin with what the models lean on most.</p>")))
     if nodes:
+        lead, up, down = nodes[0], 2, 1
+        st.html(markup.block(markup.heading(lead, f"what the models lean on most; {_LEGEND}")))
+        _graph(reader, graph, column_paths.around(graph, lead, up, down), lead, up, down)
         _listed("start", "Most important features", "by their share of their model's gain", nodes, graph)
 
 
@@ -109,13 +112,8 @@ def _column(reader: Reader, graph: ColumnGraph, node: str) -> None:
         raise NotFound(f"no column {node!r} is in the lineage of {formats.day(reader.as_of)}", "search for it above")
     up, down = _hops(UP), _hops(DOWN)
     drawing = column_paths.around(graph, node, up, down)
-    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
-        legend = "left to right; solid: its value flows, dashed: it decides (filter, join, order); a box opens it"
-        st.html(markup.block(markup.heading(node, legend)), width="stretch")
-        with st.popover("Permalink", type="tertiary"):
-            query = urlencode({session.AS_OF: reader.as_of.isoformat(), COLUMN: node, UP: up, DOWN: down})
-            st.code(f"{(st.context.url or '').partition('?')[0]}?{query}", language=None)
-    _graph(graph, drawing, node, up, down)
+    st.html(markup.block(markup.heading(node, _LEGEND)))
+    _graph(reader, graph, drawing, node, up, down)
     with st.container(key="pair-column"):
         left, right = st.columns([7, 6], gap="medium")
     with left:
@@ -125,7 +123,7 @@ def _column(reader: Reader, graph: ColumnGraph, node: str) -> None:
     _neighbours(graph, node)
 
 
-def _graph(graph: ColumnGraph, drawing: Drawing, node: str, up: int, down: int) -> None:
+def _graph(reader: Reader, graph: ColumnGraph, drawing: Drawing, node: str, up: int, down: int) -> None:
     key = f"graph {node} {up} {down}"
 
     def follow() -> None:
@@ -134,8 +132,12 @@ def _graph(graph: ColumnGraph, drawing: Drawing, node: str, up: int, down: int) 
             opened = target[0] if isinstance(target, list) else target
             _go(session.address(column=opened))
 
+    docs = explanations.documented(reader.home, reader.publication.run_id)
+    said = {
+        b.id: lineage_facts.description(b.id, docs.get(b.id.rpartition(".")[0], UNDOCUMENTED)) for b in drawing.boxes
+    }
     st.plotly_chart(
-        charts_lineage.graph(drawing.boxes, drawing.lines), key=key, config=_STILL, on_select=follow,
+        charts_lineage.graph(drawing.boxes, drawing.lines, says=said), key=key, config=_STILL, on_select=follow,
         selection_mode="points", alt=charts_lineage.graph_words(drawing.boxes, drawing.lines),
     )  # fmt: skip
     with st.container(key="actions-hops", horizontal=True, vertical_alignment="center", gap="medium"):
@@ -167,7 +169,9 @@ def _panel(reader: Reader, graph: ColumnGraph, node: str) -> None:
     sql_type = str(graph.columns.nodes[node]["type"])
     rows = None if doc.view else data.rows_of_night(reader, table)
     model = known.model if known else None
-    facts = lineage_facts.column_facts(node, sql_type, model, doc, rows, home.portfolio.currency)
+    raw = table.removeprefix("raw.")
+    fresh = next((v for v in ledger.gate_verdicts(home.engine, run_id) if (v.gate, v.subject) == ("fresh", raw)), None)
+    facts = lineage_facts.column_facts(node, sql_type, model, doc, rows, fresh, home.portfolio.currency)
     st.html(markup.block(markup.heading("What it is", doc.description), facts))
     tests = [
         r for r in ledger.dbt_results(home.engine, run_id)

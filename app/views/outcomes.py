@@ -7,7 +7,18 @@ from dataclasses import asdict
 
 import streamlit as st
 
-from app import charts_outcomes, controls, exports, formats, markup, outcome_facts, session, shell, watch_data
+from app import (
+    charts_months,
+    charts_outcomes,
+    controls,
+    exports,
+    formats,
+    markup,
+    outcome_facts,
+    session,
+    shell,
+    watch_data,
+)
 from app.markup import Html
 from app.session import Reader
 from app.watch_data import Outcomes
@@ -98,24 +109,7 @@ def _months(known: Outcomes, holdout: Holdout | None) -> None:
     rows, reached = _whole(known.performance), holdout.metrics if holdout else {}
     note = "● matured, ○ estimated from the PDs alone; bars: 95% intervals; dotted: the version's holdout"
     st.html(markup.block(markup.GAP, markup.heading("By as-of month", note)))
-    for left, right in ((("auc", "AUC", ".3f"), ("ks", "KS", ".3f")), (("brier", "Brier score", ".4f"), None)):
-        one, other = st.columns(2, gap="medium")
-        for place, chart in ((one, left), (other, right)):
-            with place:
-                if chart is None:
-                    st.html(markup.block(markup.heading("Calibration", "mean PD beside what came true")))
-                    words = charts_outcomes.by_month_words(rows, "observed_rate", "Observed rate", ".2%")
-                    st.plotly_chart(charts_outcomes.calibration(rows), key="calibration", alt=words, config=_STILL)
-                    continue
-                figure, name, written = chart
-                line = reached.get(figure)
-                st.html(markup.block(markup.heading(name)))
-                st.plotly_chart(
-                    charts_outcomes.by_month(rows, figure, written, line, "holdout"),
-                    key=figure,
-                    alt=charts_outcomes.by_month_words(rows, figure, name, written),
-                    config=_STILL,
-                )
+    st.plotly_chart(charts_months.by_month(rows, reached), key="by month", alt=charts_months.words(rows), config=_STILL)
     with st.expander("All months as a table"):
         st.html(markup.block(outcome_facts.month_table(rows, "Outcomes by as-of month, newest first")))
         shell.csv_button("outcomes", lambda: exports.as_csv(map(asdict, known.performance)))

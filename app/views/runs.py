@@ -5,11 +5,9 @@ The URL says what is open: ``run=ID`` one run, ``with=ID`` another beside it, ``
 
 from __future__ import annotations
 
-from urllib.parse import urlencode
-
 import streamlit as st
 
-from app import charts_runs, explanations, exports, formats, markup, night_facts, run_facts, session, shell
+from app import charts_runs, controls, explanations, exports, formats, markup, night_facts, run_facts, session, shell
 from app.markup import Html
 from app.run_facts import Told
 from app.session import Home
@@ -19,7 +17,10 @@ from pipeline.errors import NotFound
 from pipeline.governance import access
 from pipeline.ledger import DbtResult, Run
 
-RUN, WITH, KIND, PAGE = "run", "with", "kind", "page"
+RUN, WITH, KIND, BY, PAGE = "run", "with", "kind", "by", "page"
+_ORDERS = dict(
+    zip(ledger.RUN_ORDERS, ("newest first", "oldest first", "latest as-of date first", "failed first"), strict=True)
+)
 PAGE_SIZE = 40
 _FIRST = 12
 _STILL = {"displayModeBar": False}
@@ -46,6 +47,7 @@ def _list(home: Home) -> None:
         return
     asked = st.query_params.get(KIND, "")
     kind = asked if asked in kinds else ""
+    order = controls.one_of(BY, _ORDERS, "order of runs")
     counts = ledger.count_runs(home.engine, [kind] if kind else [])
     pages = max(1, -(-counts // PAGE_SIZE))
     text = st.query_params.get(PAGE, "1")
@@ -56,13 +58,16 @@ def _list(home: Home) -> None:
         st.segmented_control(
             "Kind", ["", *kinds], default=kind, key=key, required=True, label_visibility="collapsed",
             format_func=lambda k: k or "all",
-            on_change=lambda: _go({**session.address(), KIND: st.session_state[key]}),
+            on_change=lambda: controls.to_url(**{KIND: st.session_state[key], PAGE: ""}),
         )  # fmt: skip
+        controls.select("Order", BY, _ORDERS, order, 190)
     first = (number - 1) * PAGE_SIZE
-    runs = ledger.runs(home.engine, kinds=[kind] if kind else [], limit=PAGE_SIZE, offset=first)
-    note = f"{formats.count(first + 1)} to {formats.count(first + len(runs))} of {formats.count(counts)}, newest first"
+    runs = ledger.runs(home.engine, kinds=[kind] if kind else [], order=order, limit=PAGE_SIZE, offset=first)
+    note = (
+        f"{formats.count(first + 1)} to {formats.count(first + len(runs))} of {formats.count(counts)}, {_ORDERS[order]}"
+    )
     published = ledger.publishing_runs(home.engine, [r.run_id for r in runs])
-    table = run_facts.run_table(runs, published, home.zone, "Runs, newest first")
+    table = run_facts.run_table(runs, published, home.zone, f"Runs, {_ORDERS[order]}")
     links = [(r.run_id, session.address(run=r.run_id)) for r in runs]
     shell.linked_table("runs", markup.heading("On record", note), table, shell.RUNS, links)
     with st.container(horizontal=True, vertical_alignment="center", gap="large"):
@@ -70,10 +75,10 @@ def _list(home: Home) -> None:
             key_page = f"runs@{number}/{pages}"
             st.pagination(
                 pages, default=number, key=key_page,
-                on_change=lambda: _go({**session.address(), KIND: kind, PAGE: str(st.session_state[key_page])}),
+                on_change=lambda: controls.to_url(**{PAGE: str(st.session_state[key_page])}),
             )  # fmt: skip
         chosen = [kind] if kind else []
-        shell.csv_button("runs", lambda: exports.as_csv(map(vars, ledger.runs(home.engine, kinds=chosen))))
+        shell.csv_button("runs", lambda: exports.as_csv(map(vars, ledger.runs(home.engine, kinds=chosen, order=order))))
 
 
 # ── one run ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -89,8 +94,6 @@ def _run(home: Home, run: Run) -> None:
                 night = {session.AS_OF: run.as_of.isoformat()}
                 st.page_link(shell.TONIGHT, label="its night", query_params=night, icon="")
                 st.page_link(shell.LINEAGE, label="its lineage", query_params=night, icon="")
-            with st.popover("Permalink", type="tertiary"):
-                st.code(f"{(st.context.url or '').partition('?')[0]}?{urlencode({RUN: run.run_id})}", language=None)
     st.html(markup.block(run_facts.figures(run, published, home.zone)))
     if run.failed:
         following = f"Next: {run.next_step}." if run.next_step else ""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from urllib.parse import urlencode
 
 import streamlit as st
 
@@ -359,11 +358,6 @@ def _title(reader: Reader, subject: str, score: Score, promotion: str | None) ->
                 approval = session.address(promotion=promotion)
                 st.page_link(shell.PROMOTIONS, label="its approval", query_params=approval, icon="")
             score_explained.evidence_button(reader, subject, score)
-            with st.popover("Permalink", type="tertiary"):
-                st.caption("This score as of this night:")
-                open_parts = {k: v for k in score_explained.PARTS if (v := st.query_params.get(k))}
-                query = urlencode({session.AS_OF: reader.as_of.isoformat(), subject: str(score.id), **open_parts})
-                st.code(f"{(st.context.url or '').partition('?')[0]}?{query}", language=None)
 
 
 def _history(reader: Reader, scores: Sequence[Score]) -> None:

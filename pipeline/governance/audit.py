@@ -88,11 +88,11 @@ def records(
     skip: int = 0,
     newest_first: bool = False,
 ) -> tuple[Record, ...]:
-    """The records by this actor, about this subject, with this start of their action, in [since, until].
+    """The records by this actor, about this subject, with this start of their action (with ``!`` before it: without
+    it), in [since, until].
 
     Only records numbered above ``after``, at most ``limit`` after the first ``skip``; oldest first unless
-    ``newest_first``. The times must have
-    a zone. Nothing is verified here: ``verify`` does that.
+    ``newest_first``. The times must have a zone. Nothing is verified here: ``verify`` does that.
     """
     wanted = _select(actor, action, subject, since, until).where(audit_log.c.seq > after)
     wanted = (
@@ -238,7 +238,8 @@ def _select(
     if actor is not None:
         wanted = wanted.where(audit_log.c.actor == actor)
     if action is not None:
-        wanted = wanted.where(audit_log.c.action.startswith(action, autoescape=True))
+        starts = audit_log.c.action.startswith(action.removeprefix("!"), autoescape=True)
+        wanted = wanted.where(~starts if action.startswith("!") else starts)
     if subject is not None:
         wanted = wanted.where(audit_log.c.subject == subject)
     if since is not None:

@@ -184,6 +184,9 @@ def test_lineage_opens_on_a_column_with_its_neighbours(portal: Open, story: Stor
     assert "Mean of balance over limit" in page and "share of the limit" in page and "risk-features" in page
     assert rows_of(app, "Directly upstream")[0][0] == f"features.feat_utilization.{FEATURE}"
     assert rows_of(app, "Tests of this column")
+    assert "<dt>Freshness</dt><dd>that night</dd>" in page
+    landed = html_of(portal(story.settings.home, "columns", column="raw.loan_servicing.balance"))
+    assert re.search(r"<dt>Freshness</dt><dd>\d+ days? old</dd><dd><span class='status ok'>✓ pass", landed)
     (chart,) = app.get("plotly_chart")
     assert chart.proto.alt.startswith(f"Lineage of {FEATURE}")
     hops = {label: parse_qs(query) for label, query in links_of(app) if label.startswith("one hop")}
@@ -201,6 +204,14 @@ def test_the_impact_of_a_raw_column_names_features_by_importance(portal: Open, s
     shares = [number(row[2]) for row in rows if row[2] != "–"]
     assert shares == sorted(shares, reverse=True) and shares[0] > 0
     assert "marts.regulatory_features" in html_of(app)
+
+
+def test_lineage_begins_with_the_path_of_what_the_models_lean_on_most(portal: Open, story: Story) -> None:
+    app = portal(story.settings.home, "columns")
+    first = rows_of(app, "Most important features")[0][0]
+    assert re.search(rf"{re.escape(first)} *<small>what the models lean on most", html_of(app))
+    (chart,) = app.get("plotly_chart")
+    assert chart.proto.alt.startswith(f"Lineage of {first.rpartition('.')[2]}")
 
 
 def test_lineage_is_searched_by_words(portal: Open, story: Story) -> None:

@@ -349,6 +349,10 @@ def test_the_search_narrows_by_who_what_about_and_when(portal: Open, governed: t
     found = rows_of(as_(portal, "ana", home, "audit", what="promotion", about=f"promotion:{id_}"), caption)
     assert [row[3] for row in found][-1] == "promotion.requested" and len(found) >= 5
     assert {row[2] for row in rows_of(as_(portal, "ana", home, "audit", who="dana"), caption)} == {"dana"}
+    oldest = rows_of(as_(portal, "ana", home, "audit", by="oldest"), "Records, oldest first")
+    assert oldest[0][0] == "1"
+    without = as_(portal, "ana", home, "audit", what="!user.sign_in")
+    assert not any(row[3].startswith("user.sign_in") for row in rows_of(without, caption))
     tomorrow = (datetime.now(UTC).date() + timedelta(days=2)).isoformat()
     assert "no record fits" in html_of(as_(portal, "ana", home, "audit", since=tomorrow))
     assert "no record fits" in html_of(as_(portal, "ana", home, "audit", who="' OR 1=1 --"))

@@ -239,6 +239,15 @@ def test_the_night_control_writes_the_url_and_keeps_the_subject(portal: Open, hi
     assert rows_of(app, "Published scores, newest first")[0][0] == "11 Mar 2026"
 
 
+def test_a_link_names_the_night_that_is_shown_and_what_is_open(portal: Open, history: Path) -> None:
+    app = portal(history, "scores", account=str(FIRST_ID))
+    assert app.code[0].value.endswith(f"?as_of=2026-03-14&account={FIRST_ID}"), "also of the newest night"
+    run_id = rows_of(portal(history, "runs"), "Runs, newest first")[0][0]
+    app = portal(history, "runs", run=run_id)
+    assert app.code[0].value.endswith(f"?run={run_id}")
+    assert "As of" not in [s.label for s in app.selectbox], "a run is of one night for ever"
+
+
 # ── nothing there, or a bad link ─────────────────────────────────────────────────────────────────────────────
 
 
@@ -308,6 +317,16 @@ def test_runs_are_listed_newest_first_a_page_at_a_time(portal: Open, history: Pa
     (failed,) = [row for row in rows if row[3] == "✕ failed"]
     assert failed[2] == "23 Feb 2026" and failed[4] == "–" and "0.09 of the trailing median" in failed[8]
     assert f"run={rows[0][0]}" in [query for _, query in links_of(app)]
+
+
+def test_runs_are_ordered_by_the_database_and_any_other_order_is_not_found(portal: Open, history: Path) -> None:
+    oldest = rows_of(portal(history, "runs", by="oldest"), "Runs, oldest first")
+    assert oldest == rows_of(portal(history, "runs"), "Runs, newest first")[::-1]
+    assert rows_of(portal(history, "runs", by="outcome"), "Runs, failed first")[0][3] == "✕ failed"
+    app = portal(history, "runs", page="2")
+    next(s for s in app.selectbox if s.label == "Order").set_value("oldest").run()
+    assert (app.query_params["by"], "page" in app.query_params) == ("oldest", False), "another order starts anew"
+    assert "✕ not found" in html_of(portal(history, "runs", by="colour"))
 
 
 def test_a_failed_run_says_what_failed_and_what_comes_next(portal: Open, history: Path) -> None:
