@@ -137,6 +137,7 @@ def score_history(scores: pd.DataFrame, grades: Sequence[Grade]) -> go.Figure:
         230,
         [style.line(scores["as_of"], scores["pd"], hover=hover, said=said, size=5)],
         y_format=".2%",
+        x_axis=style.nights(list(scores["as_of"])),
         y_axis={"range": [bottom, top], "showgrid": False},
         shapes=shapes,
         annotations=annotations,

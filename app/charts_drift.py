@@ -221,10 +221,14 @@ def by_night(nights: pd.DataFrame, column: str, y_format: str, bounds: Sequence[
         150,
         [style.line(there["as_of"], there[column], hover=hover, said=[])],
         y_format=y_format,
-        x_axis={"nticks": 6, "fixedrange": True},
+        x_axis={**style.nights(list(there["as_of"]), 6), "fixedrange": True},
         y_axis={"range": [0, top], "nticks": 4, "fixedrange": True},
         shapes=lines,
-        annotations=[style.beside(b, f"{b:g}", style.MUTED) for b in bounds],
+        annotations=[
+            style.beside(b, f"{b:g}", style.MUTED)
+            for below, b in zip((-top, *bounds), bounds, strict=False)
+            if b - below > 0.12 * top  # closer ones would be written over each other
+        ],
         margin={"l": 44, "r": 36, "t": 8, "b": 24},
     )
 

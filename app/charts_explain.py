@@ -66,14 +66,14 @@ def waterfall(base: float, parts: Sequence[Step], total: float) -> go.Figure:
         for name, start, width, value in zip(names, starts, widths, values, strict=True)
     ]
     return style.figure(
-        46 + 24 * len(names),
+        52 + 24 * len(names),
         [bars],
         y_format="",
-        x_axis={"range": [edge, high + room], "tickformat": ".1f", "title": {"text": "log-odds", "standoff": 4}},
+        x_axis={"range": [edge, high + room], "tickformat": ".1f", "title": {"text": "log-odds", "standoff": 8}},
         y_axis={"autorange": "reversed", "showgrid": False, "automargin": True, "tickformat": None},
         annotations=labels,
         hovermode="closest",
-        margin={"l": 10, "r": 10, "t": 4, "b": 34},
+        margin={"l": 10, "r": 10, "t": 4, "b": 40},
     )
 
 

@@ -19,7 +19,9 @@ audit = typer.Typer(no_args_is_help=True, help="The append-only record of who di
 
 _FORMATS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]
 Actor = Annotated[str | None, typer.Option("--actor", help="Who did it.")]
-Action = Annotated[str | None, typer.Option("--action", help="Start of the action: promotion, or run.failed; !user: all but those.")]
+Action = Annotated[
+    str | None, typer.Option("--action", help="Start of the action: promotion, or run.failed; !user: all but those.")
+]
 About = Annotated[str | None, typer.Option("--about", help="What it is about: model:pd_default/3, run:ID, key:ID.")]
 Since = Annotated[datetime | None, typer.Option("--since", formats=_FORMATS, help="Not before, in UTC.")]
 Until = Annotated[

@@ -23,6 +23,7 @@ class Asked:
     """What the URL asks to see. version: None is each night against the version that scored it."""
 
     model: str
+    subject: str
     version: int | None
     key: tuple[str, str]
     nights: tuple[date, ...]
@@ -74,9 +75,9 @@ def asked_for(home: Home, stored: Sequence[Watched], as_of: date) -> Asked:
         controls.night("to", "to", tuple(until), shown[-1])
         controls.select("Order", "order", drift_facts.ORDERS, order, 165)
     dimension, _, part = segment.partition("=")
-    return Asked(
-        model, version, (dimension, part) if segment else WHOLE, shown, night, st.query_params.get("feature", "")
-    )
+    subject = next(m.subject for m in home.portfolio.models if m.name == model)
+    key = (dimension, part) if segment else WHOLE
+    return Asked(model, subject, version, key, shown, night, st.query_params.get("feature", ""))
 
 
 def _first(home: Home, last: date) -> date:

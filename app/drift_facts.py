@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any
 
@@ -90,8 +90,11 @@ def _launch_note(d: Drift) -> str:
     return f"PSI against the version's first nights{same}"
 
 
-def night_table(rows: Sequence[Drift], caption: str, least: int) -> Html:
-    """A night's features with their figures, in the order given; the first column is the feature."""
+def night_table(rows: Sequence[Drift], caption: str, least: int, says: Mapping[str, str]) -> Html:
+    """A night's features with their figures, in the order given; the first column is the feature.
+
+    says: feature → its definition, for whoever points at its name.
+    """
     columns = [
         Column("feature"),
         Column("importance rank", "number"),
@@ -104,12 +107,15 @@ def night_table(rows: Sequence[Drift], caption: str, least: int) -> Html:
         Column("missing", "number"),
         Column("floor", "fill"),
     ]
-    return markup.table(columns, [_cells(d, least) for d in rows], caption)
+    return markup.table(columns, [[_name(d.feature, says), *_cells(d, least)] for d in rows], caption)
+
+
+def _name(feature: str, says: Mapping[str, str]) -> Cell:
+    return markup.hint(feature, says[feature]) if says.get(feature) else feature
 
 
 def _cells(d: Drift, least: int) -> list[Cell]:
     return [
-        d.feature,
         str(d.importance) if d.importance else formats.MISSING,
         _figure(d.psi),
         _figure(d.critical),

@@ -25,16 +25,23 @@ SHOWN_SEGMENTS = 14
 _STILL = {"displayModeBar": False}
 
 
-def show(home: Home, asked: Asked, d: Drift, rows: Sequence[Drift]) -> None:
+def show(home: Home, asked: Asked, d: Drift, rows: Sequence[Drift], definition: str) -> None:
+    """``definition``: what the project says of the feature; empty where it says nothing."""
     about = markup.join([formats.day(d.as_of), asked.part, f"against the training set of v{d.version}"])
     st.html(
         markup.block(
             markup.GAP,
             markup.heading(d.feature, about),
+            Html(f"<p>{markup.html(definition)}</p>") if definition else "",
             markup.GAP,
             drift_facts.figures(d, home.portfolio.monitoring.minimum_rows),
         )
     )
+    if d.feature != SCORE:
+        with st.container(key="actions-feature"):
+            column = f"features.{asked.subject}_features.{d.feature}"
+            query = {session.AS_OF: d.as_of.isoformat(), "column": column}
+            st.page_link(shell.LINEAGE, label="its lineage", query_params=query, icon="")
     filled = watch_data.filled(home, asked.model, d.version, d.feature, d.as_of, asked.key)
     with st.container(key="pair-feature"):
         left, right = st.columns([11, 9], gap="medium")

@@ -44,7 +44,7 @@ def side_navigation(groups: dict[str, list[Page]]) -> None:
 
 def header(home: Home | None, page: Page, actor: Actor | None) -> None:
     """Product and portfolio; to somebody who may see it the night that is shown, and who looks at it and as what."""
-    left, middle, right = st.columns([5, 5, 4], vertical_alignment="center")
+    left, middle, right = st.columns([4, 6, 4], vertical_alignment="center")
     lender = home.portfolio.title if home else "no home yet"
     left.html(
         markup.block(
@@ -58,7 +58,7 @@ def header(home: Home | None, page: Page, actor: Actor | None) -> None:
         if home and home.dates and actor:
             of_a_night = page.title in _OF_A_NIGHT
             with st.container(
-                key="nights", horizontal=True, vertical_alignment="center", gap="small", horizontal_alignment="center"
+                key="nights", horizontal=True, vertical_alignment="center", gap="small", horizontal_alignment="right"
             ):
                 if of_a_night:
                     _night_control(home.dates, page)
@@ -125,7 +125,7 @@ def _permalink(newest: date | None) -> None:
     if newest is not None:
         query = {AS_OF: newest.isoformat(), **query}
     address = (st.context.url or "").partition("?")[0]
-    with st.popover("Link", type="tertiary", help="a link to what is shown, that goes on showing it"):
+    with st.popover("Link", type="tertiary"):
         st.code(f"{address}?{urlencode(query)}" if query else address, language=None)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import date
 from typing import Any
 
 import plotly.graph_objects as go
@@ -68,6 +69,12 @@ def figure(
             **layout,
         },
     )
+
+
+def nights(days: Sequence[date], ticks: int = 8) -> dict[str, Any]:
+    """An axis of nights. Of a few, each is named once: Plotly would divide the days into hours of the same name."""
+    few = bool(days) and (max(days) - min(days)).days <= ticks
+    return {"dtick": 86_400_000} if few else {"nticks": ticks}
 
 
 def line(x: Sequence[Any], y: Sequence[float], *, hover: str, said: Sequence[Any], size: int = 4) -> dict[str, Any]:

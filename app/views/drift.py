@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 
 import streamlit as st
@@ -12,6 +12,7 @@ from app import (
     controls,
     drift_facts,
     drift_feature_view,
+    explanations,
     exports,
     formats,
     markup,
@@ -23,6 +24,8 @@ from app import (
 )
 from app.drift_asked import Asked, asked_for
 from app.session import Home
+from lineage.documentation import UNDOCUMENTED
+from pipeline import ledger
 from pipeline.errors import NotFound
 from pipeline.governance import access
 from pipeline.monitoring.drift import Drift
@@ -60,14 +63,15 @@ def page() -> None:
         raise NotFound(
             f"{asked.model} has no feature {asked.feature!r}", "go back to Drift and choose one in its list of features"
         )
-    _heatmap(home, asked, rows, tonight)
+    says = _definitions(home, asked)
+    _heatmap(home, asked, rows, tonight, says)
     if asked.feature:
         found = next((d for d in tonight if d.feature == asked.feature), None)
         if found is None:
             raise NotFound(
                 f"no drift of {asked.feature} is stored for {formats.day(asked.night)}", "choose another night"
             )
-        drift_feature_view.show(home, asked, found, rows)
+        drift_feature_view.show(home, asked, found, rows, says.get(asked.feature, ""))
     score_drift_view.show(home, asked)
 
 
@@ -87,7 +91,19 @@ def _nothing_stored(as_of: date) -> None:
 # ── what moved ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _heatmap(home: Home, asked: Asked, rows: Sequence[Drift], tonight: Sequence[Drift]) -> None:
+def _definitions(home: Home, asked: Asked) -> Mapping[str, str]:
+    """Feature → what the project said of it that night."""
+    published = ledger.publication_for(home.engine, asked.night)
+    if published is None:
+        return {}
+    table = f"features.{asked.subject}_features"
+    known = explanations.documented(home, published.run_id).get(table, UNDOCUMENTED)
+    return {name: column.description for name, column in known.columns.items()}
+
+
+def _heatmap(
+    home: Home, asked: Asked, rows: Sequence[Drift], tonight: Sequence[Drift], says: Mapping[str, str]
+) -> None:
     policy = home.portfolio.monitoring
     bands = (policy.moderate, policy.high)
     cells = drift_facts.frame(rows, policy.minimum_rows)
@@ -140,7 +156,7 @@ def _heatmap(home: Home, asked: Asked, rows: Sequence[Drift], tonight: Sequence[
         listed = [by_name[f] for f in order if f in by_name]
         st.html(
             markup.block(
-                drift_facts.night_table(listed, f"Drift of {formats.day(asked.night)}", policy.minimum_rows),
+                drift_facts.night_table(listed, f"Drift of {formats.day(asked.night)}", policy.minimum_rows, says),
                 markup.GAP,
                 drift_facts.heat_table(cells, features, asked.nights),
             )

@@ -214,6 +214,12 @@ def test_lineage_begins_with_the_path_of_what_the_models_lean_on_most(portal: Op
     assert chart.proto.alt.startswith(f"Lineage of {first.rpartition('.')[2]}")
 
 
+def test_a_drifted_feature_has_its_definition_and_a_way_to_its_lineage(portal: Open, story: Story) -> None:
+    app = portal(story.settings.home, "drift", feature=FEATURE)
+    assert "<p>Mean of balance over limit" in html_of(app)
+    assert ("its lineage", f"as_of={FIRST}&column={NODE}") in links_of(app)
+
+
 def test_lineage_is_searched_by_words(portal: Open, story: Story) -> None:
     app = portal(story.settings.home, "columns", q="utilization 3m_avg account_features")
     assert rows_of(app, "Columns named utilization 3m_avg account_features")[0][0] == NODE
