@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import zipfile
@@ -49,6 +50,37 @@ def test_a_question_is_answered_proved_and_taken_away(page: Page, explained: str
         held.extractall(pack)
     done = subprocess.run([sys.executable, "verify.py"], cwd=pack, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_same_by_keyboard_alone(page: Page, explained: str, story: Story) -> None:
+    """From the address to the rows behind a feature without a pointer, and the focus is seen on its way."""
+    account = str(story.restated)
+    page.goto(f"{explained}/scores")
+    expect_heading(page, re.compile("Scores of"))
+    _tab_to(page, "Find by id")
+    page.keyboard.type(account)
+    page.keyboard.press("Enter")
+    expect_heading(page, f"Account {account}")
+    _tab_to(page, "Prove it")
+    assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid", "the focus is seen"
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("equal bit for bit")).to_be_visible()
+    name = page.locator("[class*=st-key-openers-strongest] a").first.inner_text()
+    _tab_to(page, name)
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name=f"Where {name} came from")).to_be_visible()
+
+
+def _tab_to(page: Page, name: str, most: int = 90) -> None:
+    """Press Tab until what has this label or text has the focus."""
+    passed = []
+    for _ in range(most):
+        page.keyboard.press("Tab")
+        element = "document.activeElement"
+        passed.append(page.evaluate(f"({element}.getAttribute('aria-label') || {element}.innerText || '').trim()"))
+        if passed[-1] == name:
+            return
+    raise AssertionError(f"{most} steps do not reach {name!r}: {passed}")
 
 
 def test_prove_it_is_a_step_that_back_undoes(page: Page, explained: str, story: Story) -> None:
