@@ -29,7 +29,7 @@ from pipeline.errors import NotFound, ScoretraceError
 from pipeline.governance import access
 from pipeline.ledger import ScoredModel
 
-SHOWN_NIGHTS = 60
+SHOWN_NIGHTS = 14  # each is a link, and links are what a page of tables waits for
 DECILES = {"": "any", **{str(k): f"{k}{', lowest PD' if k == 1 else ', highest PD' if k == 10 else ''}"
                          for k in range(10, 0, -1)}}  # fmt: skip
 _ASKED = "q"
@@ -370,16 +370,18 @@ def _history(reader: Reader, scores: Sequence[Score]) -> None:
 
 
 def _history_table(reader: Reader, subject: str, scores: Sequence[Score]) -> None:
-    newest_first = scores[::-1]
-    shown, older = newest_first[:SHOWN_NIGHTS], newest_first[SHOWN_NIGHTS:]
+    every = st.query_params.get("nights") == "all"
+    shown = scores[::-1] if every else scores[::-1][:SHOWN_NIGHTS]
     grades, zone = reader.home.grades, reader.zone
     head = markup.heading("Every published score", "newest first; a date opens the score of that night")
     table = score_facts.history_table(shown, grades, zone, "Published scores, newest first")
     links = [(formats.day(s.as_of), {session.AS_OF: s.as_of.isoformat(), subject: str(s.id)}) for s in shown]
     shell.linked_table("history", head, table, shell.SCORES, links)
-    if older:
-        with st.expander(f"{formats.plural(len(older), 'older score')}"):
-            st.html(markup.block(score_facts.history_table(older, grades, zone, "Older published scores")))
+    if len(scores) > SHOWN_NIGHTS:
+        label = f"the newest {SHOWN_NIGHTS} only" if every else f"all {len(scores)} nights"
+        query = {**st.query_params.to_dict(), "nights": "" if every else "all"}
+        with st.container(key="actions-nights"):
+            st.page_link(shell.SCORES, label=label, query_params={k: v for k, v in query.items() if v}, icon="")
 
 
 if __name__ == "__main__":

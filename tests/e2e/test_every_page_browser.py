@@ -35,7 +35,7 @@ PROBE = re.compile(r"http://127\.0\.0\.1:\d+/[a-z]+/_stcore/(health|host-config)
 
 @dataclass
 class Seen:
-    """What a scheme's walk through the pages found, a line each."""
+    """What a walk through the pages found, a line each."""
 
     axe: list[str] = field(default_factory=list)
     console: list[str] = field(default_factory=list)
@@ -58,11 +58,12 @@ def homes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[tuple[str, 
         ]
 
 
-@pytest.fixture(scope="module", params=["light", "dark"])
-def seen(request: pytest.FixtureRequest, browser: Browser, homes: list[tuple[str, list[Place], str]]) -> Seen:
+@pytest.fixture(scope="module")
+def seen(browser: Browser, homes: list[tuple[str, list[Place], str]]) -> Seen:
+    """Every page once: all rules in light; then it turns dark as it stands, and what differs are its colours."""
     found = Seen()
     for address, pages, user in homes:
-        page = window(browser, request.param)
+        page = window(browser)
         page.on("console", _listener(found))
         page.on("pageerror", lambda error: found.console.append(str(error)))
         for place in pages:
@@ -71,7 +72,13 @@ def seen(request: pytest.FixtureRequest, browser: Browser, homes: list[tuple[str
             if user and place.name != "sign-in":
                 sign_in(page, user, PASSWORD)
                 settle(page)
-            found.axe += [f"{place.name}: {line}" for line in _violations(page)]
+            found.axe += [f"{place.name}: {line}" for line in _violations(page, {"type": "tag", "values": RULES})]
+            page.emulate_media(color_scheme="dark")
+            page.wait_for_function("getComputedStyle(document.querySelector('.stApp')).colorScheme === 'dark'")
+            settle(page)
+            dark = _violations(page, {"type": "rule", "values": ["color-contrast"]})
+            found.axe += [f"{place.name}, dark: {line}" for line in dark]
+            page.emulate_media(color_scheme="light")
             found.pages += 1
         page.context.close()
     return found
@@ -87,10 +94,10 @@ def _listener(found: Seen) -> Callable[[ConsoleMessage], None]:
     return note
 
 
-def _violations(page: Page) -> list[str]:
+def _violations(page: Page, rules: dict[str, Any]) -> list[str]:
     page.evaluate(AXE.read_text(encoding="utf-8"))
     result: dict[str, Any] = page.evaluate(
-        "rules => axe.run(document, {runOnly: {type: 'tag', values: rules}, resultTypes: ['violations']})", RULES
+        "rules => axe.run(document, {runOnly: rules, resultTypes: ['violations']})", rules
     )
     return [
         f"{v['id']} ({v['impact']}): {node['target'][0]} {node['html'][:160]}"
