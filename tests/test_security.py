@@ -8,8 +8,9 @@ import os
 import re
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -18,7 +19,7 @@ import pytest
 import yaml
 
 from pipeline.config import REPOSITORY, Settings
-from tests.conftest import FIRST, Cascade
+from tests.conftest import FIRST, SECOND, Cascade
 
 SOURCES = sorted(p for folder in ("app", "lineage", "pipeline") for p in (REPOSITORY / folder).rglob("*.py"))
 PICKLES = {"pickle", "cloudpickle", "joblib", "dill", "marshal", "shelve"}
@@ -90,6 +91,7 @@ def test_no_secret_is_found_where_it_does_not_belong(cascade: Cascade, tmp_path:
     """Canaries as password, webhook secret, address token and signing key; then the home and all output is searched."""
     settings = cascade.copy(tmp_path / "home")
     password, hook, token = "canary-7f3a-password", "canary-91cc-hook-secret", "canary-44de-token"
+    store = "canary-b0e2-store-password"
     (tmp_path / "ada").write_text(password)
     (tmp_path / "ada").chmod(0o600)
     (settings.keys_dir / "hook.secret").write_text(hook)
@@ -101,12 +103,13 @@ def test_no_secret_is_found_where_it_does_not_belong(cascade: Cascade, tmp_path:
     settings.hooks_file.write_text(json.dumps({"portal": "https://portal.example", "receivers": [receiver]}))
     said = []
 
-    def call(*line: str, allowed: tuple[int, ...] = (0,)) -> None:
-        environment = {**os.environ, "SCORETRACE_HOME": str(settings.home)}
+    def call(*line: str, allowed: tuple[int, ...] = (0,), **more: str) -> None:
+        environment = {**os.environ, "SCORETRACE_HOME": str(settings.home), **more}
         done = subprocess.run([str(SCORETRACE), *line], env=environment, capture_output=True, text=True, timeout=300)
         assert done.returncode in allowed, done.stderr
         said.append(done.stdout + done.stderr)
 
+    from app import reports
     from app.auditing import record
     from pipeline.governance import identity, users
     from pipeline.home import open_home
@@ -115,16 +118,28 @@ def test_no_secret_is_found_where_it_does_not_belong(cascade: Cascade, tmp_path:
     _, engine = open_home(settings)
     hashed = identity.hash_password("ada", password)
     users.add(engine, person("first", "admin"), "ada", ["admin", "analyst"], hashed, datetime.now(UTC), record)
-    call("user", "list", "--as", "ada", "--password-file", str(tmp_path / "ada"))
+    as_ada = ("--as", "ada", "--password-file", str(tmp_path / "ada"))
+    call("user", "list", *as_ada)
+    call("nightly", "--as-of", str(SECOND))  # its log, its events and its archive come after the canaries
+    call("nightly", "--as-of", str(SECOND + timedelta(days=400)), allowed=(1,))
     call("hooks", "deliver", allowed=(1,))  # nobody listens
     call("hooks", "list")
     call("scores", "--as-of", str(FIRST), "--limit", "1")
+    subject = str(reports.published_scores(settings, SECOND, "account", 1)[0]["account_id"])
+    call("evidence", subject, "--as-of", str(SECOND), "--out", str(tmp_path / "pack.zip"))
+    with zipfile.ZipFile(tmp_path / "pack.zip") as pack:
+        pack.extractall(tmp_path / "out-pack")
+    elsewhere = f"postgresql+psycopg://x:{store}@127.0.0.1:9/x", f"postgres:host=127.0.0.1 port=9 password={store}"
+    for name, value in zip(("SCORETRACE_CONTROL_URL", "SCORETRACE_LAKE_CATALOG"), elsewhere, strict=True):
+        call("scores", "--as-of", str(FIRST), allowed=(1,), **{name: value})
+        call("nightly", "--as-of", str(FIRST), allowed=(1,), **{name: value})
     call("audit", "export", "--out", str(tmp_path / "out-audit.jsonl"))
     call("doctor", allowed=(0, 1))
     key = "".join((settings.keys_dir / "signing.pem").read_text().splitlines()[1:-1])
     kept_in = {settings.keys_dir / "hook.secret", settings.keys_dir / "signing.pem", settings.hooks_file}
-    searched = [p for p in (*settings.home.rglob("*"), *tmp_path.glob("out-*")) if p.is_file() and p not in kept_in]
-    for canary in (password, hook, token, key):
+    written = (*settings.home.rglob("*"), tmp_path / "out-audit.jsonl", *(tmp_path / "out-pack").rglob("*"))
+    searched = [p for p in written if p.is_file() and p not in kept_in]
+    for canary in (password, hook, token, store, key):
         assert not [p for p in searched if canary.encode() in p.read_bytes()], canary
         assert not [s for s in said if canary in s], canary
     assert len(searched) > 100
