@@ -17,11 +17,9 @@ import pandas as pd
 import pyarrow as pa
 import streamlit as st
 
-from app.session import Home, Reader
-from pipeline import lake
-from pipeline.config import Settings
+from app import connections
+from app.session import Reader
 from pipeline.contracts import PRODUCTS
-from pipeline.errors import NotFound
 from pipeline.monitoring.segments import PRODUCT_CODE
 from pipeline.sql import double, ident, literals
 
@@ -96,33 +94,33 @@ class Reason:
 def nightly_summary(reader: Reader, since: date) -> pd.DataFrame:
     """Accounts, sum of PD and model version by night and grade since a date: as_of, grade, accounts, pd_sum, model."""
     dates = [d for d in reader.home.dates if since <= d <= reader.as_of]
-    return _nightly_summary(_key(reader), reader, tuple(dates)) if dates else _NO_SUMMARY.copy()
+    return _nightly_summary(connections.key(reader), reader, tuple(dates)) if dates else _NO_SUMMARY.copy()
 
 
 def page(reader: Reader, chosen: Filter, order: str, number: int) -> tuple[Score, ...]:
     """Page ``number`` (from 1) of the night's scores, each with the score of the night before."""
-    return _page(_key(reader), reader, chosen, order, number)
+    return _page(connections.key(reader), reader, chosen, order, number)
 
 
 def matching(reader: Reader, chosen: Filter) -> int:
     """How many scores of the night a filter keeps."""
-    return _matching(_key(reader), reader, chosen)
+    return _matching(connections.key(reader), reader, chosen)
 
 
 def grade_counts(reader: Reader, subject: str) -> dict[str, int]:
     """Scores of the night by grade."""
-    return _grade_counts(_key(reader), reader, subject)
+    return _grade_counts(connections.key(reader), reader, subject)
 
 
 def products(reader: Reader, subject: str) -> tuple[str, ...]:
     """The products among the night's subjects, as the night's features have them; empty where they do not tell."""
-    return _products(_key(reader), reader, subject)
+    return _products(connections.key(reader), reader, subject)
 
 
 def listed(reader: Reader, chosen: Filter, order: str, most: int) -> pa.Table:
     """The first ``most`` scores that a filter keeps, in its order, as a table with the columns of a stored score."""
     sql, values = _listed(reader, chosen, order)
-    return _cursor(reader).execute(f"{sql} LIMIT ?", [*values, most]).to_arrow_table()
+    return connections.on_night(reader).execute(f"{sql} LIMIT ?", [*values, most]).to_arrow_table()
 
 
 def find(reader: Reader, subject: str, ids: Sequence[str]) -> tuple[Score, ...]:
@@ -130,25 +128,25 @@ def find(reader: Reader, subject: str, ids: Sequence[str]) -> tuple[Score, ...]:
     wanted = _typed(reader, ids)
     if not wanted:
         return ()
-    by_id = {score.id: score for score in _find(_key(reader), reader, subject, tuple(wanted))}
+    by_id = {score.id: score for score in _find(connections.key(reader), reader, subject, tuple(wanted))}
     return tuple(by_id[i] for i in dict.fromkeys(wanted) if i in by_id)
 
 
 def history(reader: Reader, subject: str, subject_id: str) -> tuple[Score, ...]:
     """Every published score of one subject up to the night, oldest first; empty when the id names nothing."""
     wanted = _typed(reader, [subject_id])
-    return _history(_key(reader), reader, subject, wanted[0]) if wanted else ()
+    return _history(connections.key(reader), reader, subject, wanted[0]) if wanted else ()
 
 
 def reasons(reader: Reader, subject: str, score: Score) -> tuple[Reason, ...]:
     """The contributions stored with a score, strongest first; empty when the night stored none."""
-    return _reasons(_key(reader), reader, subject, score.id, score.as_of, score.run_id)
+    return _reasons(connections.key(reader), reader, subject, score.id, score.as_of, score.run_id)
 
 
 def rows_of_night(reader: Reader, table: str) -> tuple[int, bool] | None:
     """Rows of ``schema.table``, and whether they are the night's alone: where it is kept by night. None for an unknown
     table."""
-    return _rows_of_night(_key(reader), reader, table)
+    return _rows_of_night(connections.key(reader), reader, table)
 
 
 # ── the queries ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -163,7 +161,7 @@ _SCORE = (
 @st.cache_data(show_spinner=False, max_entries=64)
 def _nightly_summary(key: str, _reader: Reader, dates: tuple[date, ...]) -> pd.DataFrame:
     return (
-        _cursor(_reader)
+        connections.on_night(_reader)
         .execute(
             "SELECT as_of_date AS as_of, grade, count(*) AS accounts, sum(pd) AS pd_sum, "
             "any_value(model_name || ' v' || model_version) AS model "
@@ -177,7 +175,7 @@ def _nightly_summary(key: str, _reader: Reader, dates: tuple[date, ...]) -> pd.D
 @st.cache_data(show_spinner=False, max_entries=512)
 def _page(key: str, _reader: Reader, chosen: Filter, order: str, number: int) -> tuple[Score, ...]:
     sql, values = _listed(_reader, chosen, order)
-    cursor = _cursor(_reader)
+    cursor = connections.on_night(_reader)
     rows = cursor.execute(f"{sql} LIMIT ? OFFSET ?", [*values, PAGE_SIZE, (number - 1) * PAGE_SIZE]).fetchall()
     return _with_previous(cursor, _reader, chosen.subject, rows)
 
@@ -202,7 +200,7 @@ def _matching(key: str, _reader: Reader, chosen: Filter) -> int:
     join = _join_previous(chosen.subject) if chosen.move != "any" else ""
     before = [_reader.previous] if join else []
     row = (
-        _cursor(_reader)
+        connections.on_night(_reader)
         .execute(f"SELECT count(*) FROM {_table(chosen.subject)} s {join} WHERE {where}", [*before, *values])
         .fetchone()
     )
@@ -213,7 +211,7 @@ def _matching(key: str, _reader: Reader, chosen: Filter) -> int:
 @st.cache_data(show_spinner=False, max_entries=128)
 def _grade_counts(key: str, _reader: Reader, subject: str) -> dict[str, int]:
     rows = (
-        _cursor(_reader)
+        connections.on_night(_reader)
         .execute(f"SELECT grade, count(*) FROM {_table(subject)} WHERE as_of_date = ? GROUP BY grade", [_reader.as_of])
         .fetchall()
     )
@@ -224,7 +222,7 @@ def _grade_counts(key: str, _reader: Reader, subject: str) -> dict[str, int]:
 def _products(key: str, _reader: Reader, subject: str) -> tuple[str, ...]:
     try:
         rows = (
-            _cursor(_reader)
+            connections.on_night(_reader)
             .execute(
                 f"SELECT DISTINCT {ident(PRODUCT_CODE[subject])} FROM {ident('features', f'{subject}_features')} "
                 "WHERE as_of_date = ?",
@@ -241,7 +239,7 @@ def _products(key: str, _reader: Reader, subject: str) -> tuple[str, ...]:
 def _decile_bounds(key: str, _reader: Reader, subject: str) -> tuple[float, ...]:
     """The nine log-odds that part a night's scores into ten."""
     row = (
-        _cursor(_reader)
+        connections.on_night(_reader)
         .execute(
             f"SELECT quantile_disc(log_odds, {[k / 10 for k in range(1, 10)]}) FROM {_table(subject)} "
             "WHERE as_of_date = ?",
@@ -255,7 +253,7 @@ def _decile_bounds(key: str, _reader: Reader, subject: str) -> tuple[float, ...]
 @st.cache_data(show_spinner=False, max_entries=256)
 def _find(key: str, _reader: Reader, subject: str, ids: tuple[int | str, ...]) -> tuple[Score, ...]:
     subject_id = ident(f"{subject}_id")
-    cursor = _cursor(_reader)
+    cursor = connections.on_night(_reader)
     rows = cursor.execute(
         f"SELECT {_SCORE.format(id=subject_id)} FROM {_table(subject)} s "
         f"WHERE s.as_of_date = ? AND s.{subject_id} IN ({literals(list(ids))})",
@@ -269,7 +267,7 @@ def _history(key: str, _reader: Reader, subject: str, subject_id: int | str) -> 
     published = [d for d in _reader.home.dates if d <= _reader.as_of]
     column = ident(f"{subject}_id")
     rows = (
-        _cursor(_reader)
+        connections.on_night(_reader)
         .execute(
             f"SELECT {_SCORE.format(id=column)} FROM {_table(subject)} s WHERE s.{column} = ? "
             f"AND s.as_of_date IN ({literals(published)}) ORDER BY s.as_of_date",
@@ -289,7 +287,7 @@ def _reasons(
     key: str, _reader: Reader, subject: str, subject_id: int | str, as_of: date, run_id: str
 ) -> tuple[Reason, ...]:
     rows = (
-        _cursor(_reader)
+        connections.on_night(_reader)
         .execute(
             f"SELECT rank, feature, value, contribution FROM {ident('scores', f'{subject}_reasons')} "
             f"WHERE as_of_date = ? AND {ident(f'{subject}_id')} = ? AND run_id = ? ORDER BY rank",
@@ -303,7 +301,7 @@ def _reasons(
 @st.cache_data(show_spinner=False, max_entries=256)
 def _rows_of_night(key: str, _reader: Reader, table: str) -> tuple[int, bool] | None:
     schema, _, name = table.partition(".")
-    cursor = _cursor(_reader)
+    cursor = connections.on_night(_reader)
     found = cursor.execute(
         "SELECT list(column_name) FROM duckdb_columns() WHERE database_name = current_database() "
         "AND schema_name = ? AND table_name = ?",
@@ -322,7 +320,7 @@ def _where(reader: Reader, chosen: Filter) -> tuple[str, list[Any]]:
     parts, values = ["s.as_of_date = ?"], [reader.as_of]
     if chosen.grades:
         parts.append(f"s.grade IN ({literals(list(chosen.grades))})")
-    if chosen.decile and (bounds := _decile_bounds(_key(reader), reader, chosen.subject)):
+    if chosen.decile and (bounds := _decile_bounds(connections.key(reader), reader, chosen.subject)):
         for sign, at in ((">", chosen.decile - 2), ("<=", chosen.decile - 1)):
             if 0 <= at < len(bounds):
                 parts.append(f"s.log_odds {sign} {double(bounds[at])}")
@@ -389,65 +387,3 @@ def _typed(reader: Reader, ids: Sequence[str]) -> list[int | str]:
         return [i for i in ids if i and "\x00" not in i]
     numbers = [int(i) for i in ids if _BIGINT.fullmatch(i)]
     return [n for n in numbers if -(2**63) <= n < 2**63]
-
-
-# ── the connections ──────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _key(reader: Reader) -> str:
-    """What a cached read is good for: this publication of this home, as long as its dates are the same."""
-    p = reader.publication
-    return f"{reader.home.identity}|{p.id}|{p.snapshot_id}|{p.content_sha256}|{len(reader.home.dates)}"
-
-
-def _cursor(reader: Reader) -> duckdb.DuckDBPyConnection:
-    """A cursor that sees the lake as the reader's publication left it, and no other state of it."""
-    home, publication = reader.home, reader.publication
-    instance = _instance(home.identity, home.settings)
-    name, _ = _night(home.identity, publication.snapshot_id, home.settings, instance)
-    cursor = instance.cursor()
-    cursor.execute(f"USE {ident(name)}")
-    return cursor
-
-
-@st.cache_resource(show_spinner=False, max_entries=2)
-def _instance(identity: str, _settings: Settings) -> duckdb.DuckDBPyConnection:
-    """One DuckDB for all sessions: loading its extensions takes half a second, attaching one more night 20 ms.
-
-    The lake's newest state, where a night may be half written, is let go at once.
-    """
-    instance = lake.connect(_settings)
-    instance.execute("USE memory")
-    instance.execute(f"DETACH {ident(lake.ALIAS)}")
-    return instance
-
-
-def current(home: Home) -> duckdb.DuckDBPyConnection:
-    """A cursor on the lake's newest state: for what nights write after their publication, and nothing else."""
-    cursor = _instance(home.identity, home.settings).cursor()
-    attach = lake.attach_sql(home.settings, read_only=True)
-    cursor.execute(attach.replace("ATTACH", "ATTACH IF NOT EXISTS", 1))
-    cursor.execute(f"USE {ident(lake.ALIAS)}")
-    return cursor
-
-
-def _detach(night: tuple[str, duckdb.DuckDBPyConnection]) -> None:
-    name, instance = night
-    instance.cursor().execute(f"DETACH DATABASE IF EXISTS {ident(name)}")
-
-
-@st.cache_resource(show_spinner=False, max_entries=64, on_release=_detach)
-def _night(
-    identity: str, snapshot: int, _settings: Settings, _instance: duckdb.DuckDBPyConnection
-) -> tuple[str, duckdb.DuckDBPyConnection]:
-    """Attach the lake at one snapshot, under a name of its own; returns the name and the instance it is in."""
-    name = f"night_{snapshot}"
-    attach, _, options = lake.attach_sql(_settings, read_only=True, snapshot=snapshot).rpartition(f" AS {lake.ALIAS} ")
-    try:
-        _instance.cursor().execute(f"{attach.replace('ATTACH', 'ATTACH IF NOT EXISTS', 1)} AS {ident(name)} {options}")
-    except duckdb.Error as error:
-        raise NotFound(
-            f"the published snapshot {snapshot} cannot be read from the lake: {error}",
-            "see `scoretrace status`, or restore the home's lake folder from a backup",
-        ) from error
-    return name, _instance

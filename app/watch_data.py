@@ -17,7 +17,7 @@ from typing import Any
 import duckdb
 import streamlit as st
 
-from app import data
+from app import connections
 from app.session import Home
 from lineage.causes import Search
 from pipeline import lake
@@ -185,7 +185,7 @@ def _stored(asked: str, _read: Callable[[duckdb.DuckDBPyConnection], Any], _home
 @contextmanager
 def _current(home: Home) -> Iterator[tuple[duckdb.DuckDBPyConnection, int]]:
     """A cursor on the lake's newest state, which stays the same within the block, and that state's snapshot."""
-    con = data.current(home)
+    con = connections.current(home)
     con.execute("BEGIN")
     try:
         yield con, lake.current_snapshot(con)
