@@ -49,7 +49,7 @@ def _form(home: Home) -> None:
         st.html(markup.block(markup.alarm("stop", refused.message, f"Next: {refused.next_step}.")))
     minutes, hours = acting.IDLE.seconds // 60, acting.LONGEST.seconds // 3600
     said = (
-        f"A session is of this tab alone: it ends when the tab is closed or loaded anew, after {minutes} minutes without "
-        f"use, and after {hours} hours. An administrator adds users."
+        f"A session is of this tab alone: it ends when the tab is closed or loaded anew, after {minutes} minutes "
+        f"without use, and after {hours} hours. An administrator adds users."
     )
     st.html(markup.block(Html("<p><small>"), said, Html("</small></p>")))
