@@ -42,7 +42,8 @@ def main() -> None:
             found = nights.trial(task, share)
             (over if found.survived else killed)[task] += 1
             reads += found.reads
-            print(f"{number:4} {task:9} at {found.after:6.2f} s: the same bytes; {found.reads} reads", flush=True)
+            when = f"over before {found.after:.2f} s" if found.survived else f"killed at {found.after:.2f} s"
+            print(f"{number:4} {task:9} {when}: the same bytes; {found.reads} reads", flush=True)
         counts = ", ".join(f"{t} {killed[t]}" for t in nights.seconds)
         print(
             f"killed {sum(killed.values())} times ({counts}), over before the kill {sum(over.values())}; every night "
