@@ -14,6 +14,8 @@ from pipeline.contracts import CONTRACTS, LANDING_COLUMNS
 from pipeline.ledger import DbtResult, GateVerdict
 
 _FEATURES = "features."
+# A schema's tables → the pages whose figures are made of them.
+_PAGES = {"features": ("Drift", "Scores"), "scores": ("Tonight", "Scores", "Outcomes", "Drift")}
 
 
 def description(node: str, doc: TableDoc) -> str:
@@ -97,6 +99,19 @@ def test_table(tests: Sequence[DbtResult]) -> Html:
         for r in tests
     ]
     return markup.table(columns, rows, "Tests of this column", fit=True)
+
+
+def reached(impact: Impact) -> Html:
+    """What a column's consequences are called: models that score by it, dbt models, marts, and pages of the portal."""
+    scoring = [m for m in impact.models if " version " in m]
+    schemas = dict.fromkeys(r.table.partition(".")[0] for r in impact.columns)
+    lines = (
+        ("Scores by", scoring),
+        ("dbt models", [m for m in impact.models if m not in scoring]),
+        ("Marts", impact.marts),
+        ("Pages", sorted({page for schema in schemas for page in _PAGES.get(schema, ())})),
+    )
+    return Html("".join(f"<p><b>{name}</b> {markup.html(', '.join(found))}</p>" for name, found in lines if found))
 
 
 def features_in(impact: Impact) -> tuple[Reached, ...]:

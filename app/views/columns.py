@@ -201,9 +201,7 @@ def _impact(reader: Reader, graph: ColumnGraph, node: str) -> None:
     if not impact.columns:
         st.html(markup.block(head))
         return
-    lines = [f"<p><b>Models</b> {markup.html(', '.join(impact.models))}</p>"] if impact.models else []
-    lines += [f"<p><b>Marts</b> {markup.html(', '.join(impact.marts))}</p>"] if impact.marts else []
-    st.html(markup.block(head, Html("".join(lines))))
+    st.html(markup.block(head, lineage_facts.reached(impact)))
     if features:
         links = [(r.column, session.address(column=r.node)) for r in features]
         title = "Features downstream"

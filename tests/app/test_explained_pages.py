@@ -203,7 +203,9 @@ def test_the_impact_of_a_raw_column_names_features_by_importance(portal: Open, s
     rows = rows_of(app, "Features downstream, most important first")
     shares = [number(row[2]) for row in rows if row[2] != "–"]
     assert shares == sorted(shares, reverse=True) and shares[0] > 0
-    assert "marts.regulatory_features" in html_of(app)
+    page = html_of(app)
+    assert "marts.regulatory_features" in page and "<b>Pages</b> Drift, Outcomes, Scores, Tonight" in page
+    assert re.search(r"<b>Scores by</b> pd_default version \d", page) and "<b>dbt models</b> stg_servicing" in page
 
 
 def test_lineage_begins_with_the_path_of_what_the_models_lean_on_most(portal: Open, story: Story) -> None:
