@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date
 
 import streamlit as st
@@ -22,31 +22,49 @@ def one_of(part: str, options: Mapping[str, str], what: str) -> str:
     return asked
 
 
-def day(part: str, default: date) -> date:
-    """A date of the URL. Raises NotFound for what is none."""
+def day(part: str, default: date | None = None) -> date:
+    """A date of the URL, or the default where it has none. Raises NotFound for what is no date."""
     asked = st.query_params.get(part, "")
     try:
-        return date.fromisoformat(asked) if asked else default
+        return default if default is not None and not asked else date.fromisoformat(asked)
     except ValueError:
         raise NotFound(f"{asked!r} is not a date", "write it as 2026-03-14") from None
 
 
-def select(label: str, part: str, options: Mapping[str, str], value: str, width: int, *, first: bool = True) -> None:
-    """A choice by its words. first: the first option is what an URL without this part means."""
+def page_number(pages: int) -> int:
+    """The page of a list that the URL asks for, of so many; the nearest where there are fewer."""
+    asked = st.query_params.get("page", "")
+    return min(max(int(asked) if asked.isascii() and asked.isdigit() and len(asked) < 9 else 1, 1), pages)
+
+
+def select(
+    label: str,
+    part: str,
+    options: Mapping[str, str],
+    value: str,
+    width: int,
+    *,
+    first: bool = True,
+    clears: Sequence[str] = (),
+) -> None:
+    """A choice by its words. first: the first option is what an URL without this part means. clears: parts that
+    another choice makes meaningless."""
     names = list(options)
     key = f"{part}@{value}"
 
     def write() -> None:
         chosen = st.session_state[key]
-        to_url(**{part: "" if first and chosen == names[0] else chosen, "page": ""})  # another list, from its start
+        meaningless = dict.fromkeys(("page", *clears), "")  # another list is read from its start
+        to_url(**meaningless, **{part: "" if first and chosen == names[0] else chosen})
 
     st.selectbox(
         label, names, index=names.index(value), key=key, format_func=options.__getitem__, width=width, on_change=write
     )
 
 
-def night(label: str, part: str, nights: tuple[date, ...], value: date, width: int = 140) -> None:
-    """A choice among stored nights, the newest first."""
+def night(label: str, part: str, nights: Sequence[date], value: date, *, clears: Sequence[str] = ()) -> None:
+    """A choice among stored nights, the newest first. clears: as ``select``'s."""
+    cleared = dict.fromkeys(clears, "")
     key = f"{part}@{value}"
     st.selectbox(
         label,
@@ -54,8 +72,10 @@ def night(label: str, part: str, nights: tuple[date, ...], value: date, width: i
         index=nights[::-1].index(value) if value in nights else None,
         key=key,
         format_func=formats.day,
-        width=width,
-        on_change=lambda: to_url(**{part: st.session_state[key].isoformat() if st.session_state[key] else ""}),
+        width=140,
+        on_change=lambda: to_url(
+            **cleared, **{part: st.session_state[key].isoformat() if st.session_state[key] else ""}
+        ),
     )
 
 

@@ -65,14 +65,19 @@ def asked_for(home: Home, stored: Sequence[Watched], as_of: date) -> Asked:
     if night not in shown:
         raise NotFound(f"no drift of {model} is stored for {formats.day(night)}", "choose a night of the heatmap")
     segments = {"": "whole book"} | {f"{d}={s}": f"{d} {s}" for d, s in watch_data.segments(home, model, night)}
+    asked = st.query_params.get("segment", "")
+    if asked.partition("=")[1]:  # one that this night lacks is told below, with the controls to choose another
+        segments.setdefault(asked, asked.replace("=", " ", 1))
     segment = controls.one_of("segment", segments, "segment")
     order = controls.one_of("order", drift_facts.ORDERS, "order")
     with st.container(key="filters", horizontal=True, vertical_alignment="bottom", gap="small"):
-        controls.select("Model", "model", {w.model: w.model for w in stored}, model, 150, first=False)
-        controls.select("Compared with", "baseline", baselines, baseline, 260)
+        of_model = ("baseline", "segment", "night", "feature", "with", "since")
+        models = {w.model: w.model for w in stored}
+        controls.select("Model", "model", models, model, 150, first=False, clears=of_model)
+        controls.select("Compared with", "baseline", baselines, baseline, 260, clears=("night", "segment", "with"))
         controls.select("Segment", "segment", segments, segment, 160)
-        controls.night("Nights from", "from", tuple(until), shown[0])
-        controls.night("to", "to", tuple(until), shown[-1])
+        controls.night("Nights from", "from", [d for d in until if d <= shown[-1]], shown[0], clears=("night",))
+        controls.night("to", "to", [d for d in until if d >= shown[0]], shown[-1], clears=("night",))
         controls.select("Order", "order", drift_facts.ORDERS, order, 165)
     dimension, _, part = segment.partition("=")
     subject = next(m.subject for m in home.portfolio.models if m.name == model)

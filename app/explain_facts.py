@@ -70,7 +70,7 @@ def feature_table(features: Sequence[Explanatory], chosen: str | None, caption: 
     rows: list[list[Cell]] = [
         [
             Html(f"<span class='{'chosen' if f.name == chosen else ''}'>{markup.html(f.name)}</span>"),
-            value(f.value),
+            value(f.value, money=f.declared.get("unit") == "currency"),
             unit(f, currency) or formats.MISSING,
             contribution(f.contribution, f.value),
             markup.hint(f.description, f.description),
@@ -103,7 +103,11 @@ def feature_facts(feature: TracedFeature, currency: str) -> Html:
     proved = markup.status(*(("ok", "these rows give it again") if feature.proved else ("stop", "does not come out")))
     figures = markup.facts(
         [
-            ("Value", value(feature.value), unit(feature, currency)),
+            (
+                "Value",
+                value(feature.value, money=feature.declared.get("unit") == "currency"),
+                unit(feature, currency),
+            ),
             ("Log-odds", contribution(feature.contribution, feature.value), _effect(feature.contribution)),
             ("Source rows", formats.count(rows), ", ".join(f"raw.{s.table}" for s in feature.sources) or "none"),
         ]
@@ -178,7 +182,9 @@ def parts_table(why: Why) -> Html:
             part.name,
             formats.signed(part.change, 4),
             formats.count(sum(len(r) for r in part.rows.values())) if part.rows else formats.MISSING,
-            Html(f"{markup.html(_PARTS[part.name])} {markup.quiet(_tables(part.rows))}"),
+            Html(f"{markup.html(_PARTS[part.name])} {markup.quiet(_tables(part.rows))}")
+            if part.change or part.rows
+            else markup.quiet("nothing of it"),
         ]
         for part in (*why.parts[-1:], *why.parts[-2:-1], *why.parts[1:-2], why.parts[0])
     ]
@@ -220,8 +226,8 @@ def moved_table(why: Why, most: int) -> Html:
     return markup.table(columns, rows, "Why the score moved, by feature", fit=True)
 
 
-def value(found: Any) -> str:
-    """A feature's value as a page writes it. Missing is a dash, a masked one stays masked."""
+def value(found: Any, *, money: bool = False) -> str:
+    """A feature's value as a page writes it, money with its cents. Missing is a dash, a masked one stays masked."""
     if found is None:
         return formats.MISSING
     if isinstance(found, bool):
@@ -229,7 +235,7 @@ def value(found: Any) -> str:
     if isinstance(found, int):
         return formats.count(found)
     if isinstance(found, float | Decimal):
-        return formats.decimal(float(found), 4)
+        return formats.decimal(float(found), 2 if money else 4)
     return formats.day(found) if isinstance(found, date) else str(found)
 
 

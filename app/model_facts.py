@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -60,6 +60,30 @@ def inventory_table(listed: Sequence[Listed], book: Book, zone: ZoneInfo, today:
         for found in listed
     ]
     return markup.table(columns, rows, "Model inventory")
+
+
+def inventory_rows(listed: Sequence[Listed], book: Book) -> Iterator[dict[str, object]]:
+    """The inventory as rows of a file: a model each, with what an examiner asks for first."""
+    for found in listed:
+        held, exposure = found.in_force, found.exposure
+        yield {
+            "model": found.name,
+            "purpose": found.entry.purpose,
+            "intended_use": found.entry.intended_use,
+            "owner": found.entry.owner,
+            "materiality": found.spec.materiality,
+            "inherent_risk": found.entry.inherent_risk,
+            "exposure": exposure.amount if exposure else None,
+            "currency": exposure.currency if exposure else None,
+            "subjects": exposure.subjects if exposure else None,
+            "version_in_production": held.version if held else None,
+            "promotion": held.id if held else None,
+            "signed_until": rules.expires_at(held) if held else None,
+            "next_review": found.review.due,
+            "why_then": found.review.why,
+            "open_findings": len(open_findings(book, found.name)),
+            "responses_owed": [owed.trigger for owed in found.owed],
+        }
 
 
 def amount(e: Exposure | None) -> Cell:
@@ -273,7 +297,7 @@ def metric_differences(old: ValidationFacts, new: ValidationFacts) -> Html:
             words,
             _metric(a, key, shape),
             _metric(b, key, shape),
-            formats.signed(b[key] - a[key], 0 if shape == ",.0f" else 4) if key in a and key in b else formats.MISSING,
+            _difference(b[key] - a[key], shape) if key in a and key in b else formats.MISSING,
         ]
         for key, words, shape in _METRICS
         if key in a or key in b
@@ -281,6 +305,14 @@ def metric_differences(old: ValidationFacts, new: ValidationFacts) -> Html:
     columns = [Column("measure"), *(Column(f"v{f.version.version}", "number") for f in (old, new)),
                Column("difference", "number")]  # fmt: skip
     return markup.table(columns, rows, "Metrics side by side")
+
+
+def _difference(value: float, shape: str) -> str:
+    """A difference in the measure's own unit and with its places: of percentages in percentage points."""
+    places = int(shape.rpartition(".")[2][0])
+    if shape.endswith("%"):
+        return f"{formats.signed(value * 100, places)}{formats.THIN}pp"
+    return formats.signed(value, places)
 
 
 def made_differently(old: ValidationFacts, new: ValidationFacts) -> Html:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from zoneinfo import ZoneInfo
@@ -64,17 +64,18 @@ def alerts_line(standing: Sequence[Alert]) -> str:
     return f"Alerts: :{colour}[{sign} {len(standing)} open] ▸"
 
 
-def answer(evidence: Evidence, waiting: int = 0, alerts: int | None = 0) -> Html:
+def answer(evidence: Evidence, alerts: int = 0, *, clear: bool = True) -> Html:
     """Is the book right? One status: what failed, or what wants a look, or that nothing does.
 
-    waiting: how many things the reader is waited for, alerts: how many are open; their lines stand by themselves.
-    None: whoever looks may not see alerts, and is not told that there are none.
+    alerts: how many are open. clear: nothing else wants whoever looks: the night is the newest one, none failed or is
+    overdue since, nothing waits for a signature, and its alerts are theirs to see. Else no more is said than this
+    night's own.
     """
     failed, warned, dbt = evidence.gates_with("fail"), evidence.gates_with("warn"), evidence.dbt
     broken = _said(
         (failed, "gate", "failed"), (dbt.failed, "data test", "failed"), (dbt.models_failed, "model", "broke")
     )
-    looks = _said((warned, "gate", "warned"), (dbt.warned, "data test", "warned"), (alerts or 0, "alert", "open"))
+    looks = _said((warned, "gate", "warned"), (dbt.warned, "data test", "warned"), (alerts, "alert", "open"))
     if evidence.night.sla == Sla.MISSED:
         looks.insert(0, "landed late")
     if broken:
@@ -84,7 +85,7 @@ def answer(evidence: Evidence, waiting: int = 0, alerts: int | None = 0) -> Html
     if not evidence.gates or not dbt.passed:
         ran = "no gate ran" if dbt.passed else "no data test ran" if evidence.gates else "no gate and no data test ran"
         return markup.status("watch", f"published; {ran}")
-    return markup.status("ok", "published" if waiting or alerts is None else "published; nothing needs you")
+    return markup.status("ok", "published; nothing needs you" if clear else "published")
 
 
 def _said(*counted: tuple[int, str, str]) -> list[str]:
@@ -163,8 +164,10 @@ def sla_note(night: Night) -> str:
     return f"{formats.duration(abs(spare))} {'before' if spare >= 0 else 'after'} it was due"
 
 
-def status_of(night: Night | None, day: date, portfolio: Portfolio, now: datetime) -> tuple[str, str]:
-    """How an as-of date stands on the calendar, as a level and words."""
+def status_of(
+    night: Night | None, day: date, portfolio: Portfolio, now: datetime, warned: Container[str]
+) -> tuple[str, str]:
+    """How an as-of date stands on the calendar, as a level and words. warned: runs that a gate or a test warned of."""
     if night is None or (night.publication is None and night.run is None):
         return "none", "not run" if now > portfolio.due(day) else "not due yet"
     if night.publication is None:
@@ -176,6 +179,8 @@ def status_of(night: Night | None, day: date, portfolio: Portfolio, now: datetim
         return "watch", f"published; {'what came after' if same else 'a later run of it'} failed"
     if night.sla == Sla.MISSED:
         return "watch", "landed late"
+    if night.publication.run_id in warned:
+        return "watch", "landed, with a warning of a gate or a test"
     return "ok", "backfilled" if night.sla == Sla.BACKFILLED else "landed"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -58,6 +58,27 @@ def waiting_table(items: Sequence[Waiting], zone: ZoneInfo, today: date) -> Html
         for w in items
     ]
     return markup.table(columns, rows, "What waits for you")
+
+
+def promotion_rows(book: Book, now: datetime, gone: frozenset[str]) -> Iterator[dict[str, object]]:
+    """Every request as a row of a file, the newest first, with who signed it and how it stands."""
+    for p in reversed(tuple(book.promotions.values())):
+        yield {
+            "promotion": p.id,
+            "model": p.model,
+            "version": p.version,
+            "replaces": p.replaces,
+            "standing": STATES[rules.status(p, now, gone)],
+            "requested_by": p.requester,
+            "requested_at": p.requested_at,
+            "reason": p.reason,
+            "trained_by": p.trainer,
+            "signed_by": [s.signer for s in p.signatures],
+            "in_force_since": p.promoted_at,
+            "findings_open": sum(f.open for f in p.findings),
+            "findings": len(p.findings),
+            "manifest_sha256": p.manifest_sha256,
+        }
 
 
 def promotion_table(book: Book, found: Sequence[Promotion], zone: ZoneInfo, now: datetime, gone: frozenset[str],

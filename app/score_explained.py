@@ -62,13 +62,16 @@ def show(reader: Reader, subject: str, scores: Sequence[Score]) -> None:
     traced = found.feature(feature) if found and feature else None  # a name that is none is said before anything else
     source = found or parts
     assert source is not None
+    why_first = len(scores) > 1 and bool(query.get(SINCE)) and not feature  # whoever asks it sees the answer first
+    if why_first:
+        _moved(reader, subject, scores, actor)
     _why(reader, subject, score, source, feature)
     if traced:
         _feature(reader, subject, score, traced)
     if rest := source.features[charts_explain.STRONGEST :]:
         with st.expander(f"{formats.count(len(rest))} other features"):
             _features(reader, subject, score, rest, feature, "other", "Other features")
-    if len(scores) > 1:
+    if len(scores) > 1 and not why_first:
         _moved(reader, subject, scores, actor)
 
 
@@ -104,7 +107,7 @@ def _not_for(actor: Actor) -> None:
     st.html(markup.block(markup.alarm("none", "not for your roles", told)))
 
 
-def _here(score: Score, subject: str, **changes: str | None) -> dict[str, str]:
+def here(score: Score, subject: str, **changes: str | None) -> dict[str, str]:
     """This subject's address with other parts open; None closes one."""
     kept = {k: v for k in PARTS if (v := st.query_params.get(k))}
     parts = {**kept, **changes}
@@ -114,7 +117,7 @@ def _here(score: Score, subject: str, **changes: str | None) -> dict[str, str]:
 def _offer(score: Score, subject: str) -> None:
     with st.container(key="prove", horizontal=True, vertical_alignment="center", gap="small"):
         if st.button("Prove it", key=f"prove {score.id} {score.as_of}"):
-            st.query_params.from_dict(_here(score, subject, prove="1"))
+            st.query_params.from_dict(here(score, subject, prove="1"))
             st.rerun()
         told = (
             "Computes every feature and the score again from the source rows, by the SQL and the model of that night."
@@ -195,7 +198,7 @@ def _features(
 ) -> None:
     head = markup.heading(title, "a name opens its path and its very rows")
     table = explain_facts.feature_table(shown, chosen, title, reader.home.portfolio.currency)
-    links = [(f.name, _here(score, subject, feature=f.name)) for f in shown]
+    links = [(f.name, here(score, subject, feature=f.name)) for f in shown]
     shell.linked_table(key, head, table, shell.SCORES, links)
 
 

@@ -80,11 +80,12 @@ def history_table(scores: Sequence[Score], grades: Sequence[str], zone: ZoneInfo
     return markup.table(columns, rows, caption, fit=True)
 
 
-def figures(score: Score, grades: Sequence[str], zone: ZoneInfo) -> Html:
-    """One score's figures side by side."""
+def figures(score: Score, grades: Sequence[str], zone: ZoneInfo, before: date | None = None) -> Html:
+    """One score's figures side by side. before: the night of the score before it."""
     since = "first score on record"
     if score.previous_pd is not None:
-        since = f"{change(score)}; was {formats.probability(score.previous_pd)}"
+        on = f" on {formats.day(before, year=before.year != score.as_of.year)}" if before else ""
+        since = f"{change(score)}; was {formats.probability(score.previous_pd)}{on}"
     place = f"{grades.index(score.grade) + 1} of {len(grades)}, {grades[0]} is best" if score.grade in grades else ""
     scored = markup.join(["scored ", markup.at(score.scored_at, zone, seconds=True)], "")
     return markup.facts(

@@ -29,6 +29,7 @@ DRIFT = "views/drift.py"
 OUTCOMES = "views/outcomes.py"
 ALERTS = "views/alerts.py"
 _OF_A_NIGHT = ("Tonight", "Drift", "Outcomes", "Scores", "Lineage")
+_NIGHTS = ("night", "from", "to", "with", "since")  # parts of a query that name a night
 _ABOUT = ("account", "application", "run", "promotion", "alert", "feature", "column", "model", "record")
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>~:$])")
 
@@ -101,7 +102,7 @@ def _night_control(dates: tuple[date, ...], page: Page) -> None:
 
     def choose() -> None:
         if chosen := st.session_state[key]:
-            st.query_params[AS_OF] = chosen.isoformat()
+            st.query_params.from_dict(_at_night(chosen))
 
     position = dates.index(shown) if shown else None
     _step("‹", dates[position + 1] if position is not None and position + 1 < len(dates) else None, page)
@@ -129,12 +130,18 @@ def _permalink(newest: date | None) -> None:
         st.code(f"{address}?{urlencode(query)}" if query else address, language=None)
 
 
+def _at_night(night: date) -> dict[str, str]:
+    """What this page shows, at another night: without the nights it names that are later than that one."""
+    later = {k for k in _NIGHTS if (v := st.query_params.get(k)) and v > night.isoformat()}
+    return {**{k: v for k, v in st.query_params.to_dict().items() if k not in later}, AS_OF: night.isoformat()}
+
+
 def _label(day: date) -> str:
     return f"as of {formats.day(day)}"
 
 
 def _step(sign: str, to: date | None, page: Page) -> None:
-    query = {**st.query_params.to_dict(), AS_OF: to.isoformat()} if to else None
+    query = _at_night(to) if to else None
     help_text = f"the night of {formats.day(to)}" if to else "no published night on this side"
     st.page_link(page, label=sign, query_params=query, disabled=to is None, help=help_text, icon="")
 

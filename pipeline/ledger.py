@@ -309,6 +309,15 @@ def publishing_runs(engine: Engine, run_ids: Sequence[str]) -> frozenset[str]:
         return frozenset(connection.scalars(select(p.c.run_id).where(p.c.run_id.in_(run_ids)).distinct()))
 
 
+def warned_runs(engine: Engine, run_ids: Sequence[str]) -> frozenset[str]:
+    """Those of these runs that a gate or a data test warned of."""
+    v, d = control.gate_verdicts, control.dbt_results
+    by_gate = select(v.c.run_id).where(v.c.run_id.in_(run_ids), v.c.verdict == "warn")
+    by_test = select(d.c.run_id).where(d.c.run_id.in_(run_ids), d.c.resource_type == "test", d.c.status == "warn")
+    with engine.connect() as connection:
+        return frozenset(connection.scalars(by_gate.union(by_test)))
+
+
 def failure_since(engine: Engine, publication: Publication | None) -> Run | None:
     """The newest night's run, if it failed after this publication: what an operator must look at first."""
     newest = runs(engine, kinds=NIGHT_KINDS, limit=1)

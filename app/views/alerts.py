@@ -21,6 +21,7 @@ from pipeline.monitoring.alert_state import ACKNOWLEDGED, RESOLVED, Alert
 from pipeline.monitoring.alerts import acknowledge, alerts_of
 
 _SAID = "alert answered"
+SHOWN = 20  # of those that are over
 
 
 def page() -> None:
@@ -70,12 +71,17 @@ def _list(home: Home, found: Sequence[Alert]) -> None:
         ("Acknowledged", answered, "somebody answers for them until a date; then, or when they get worse, they reopen"),
         ("Resolved", resolved, "no longer found"),
     ):
-        if alerts:
-            links = [(a.id, session.address(alert=a.id)) for a in alerts]
-            table = alert_facts.alert_table(alerts, f"{title} alerts")
-            shell.linked_table(
-                title.lower(), markup.heading(title, f"{len(alerts)}, {note}"), table, shell.ALERTS, links
-            )
+        if not alerts:
+            continue
+        every = title != "Resolved" or len(alerts) <= SHOWN or st.query_params.get("all") == "1"
+        shown = alerts if every else alerts[:SHOWN]
+        links = [(a.id, session.address(alert=a.id)) for a in shown]
+        table = alert_facts.alert_table(shown, f"{title} alerts")
+        head = markup.heading(title, f"{len(alerts) if every else f'the newest {SHOWN} of {len(alerts)}'}, {note}")
+        shell.linked_table(title.lower(), head, table, shell.ALERTS, links)
+        if not every:
+            with st.container(key="actions-all"):
+                st.page_link(shell.ALERTS, label=f"all {len(alerts)}", query_params=session.address(all="1"), icon="")
     shell.csv_button("alerts", lambda: exports.as_csv(map(asdict, found)))
 
 

@@ -68,8 +68,7 @@ def _search(home: Home, actor: Actor) -> None:
         st.html(markup.block(markup.alarm("none", title, following)))
         return
     pages = -(-count // PAGE_SIZE)
-    asked = st.query_params.get("page", "")
-    number = min(max(int(asked) if asked.isdecimal() and len(asked) < 9 else 1, 1), pages)
+    number = controls.page_number(pages)
     found = audit.records(
         home.engine, **wanted, limit=PAGE_SIZE, skip=(number - 1) * PAGE_SIZE, newest_first=order == "newest"
     )
@@ -79,7 +78,9 @@ def _search(home: Home, actor: Actor) -> None:
     shell.linked_table("audit", markup.heading("Records", note), table, shell.AUDIT, links)
     if pages > 1:
         key = f"page@{number}/{pages}"
-        st.pagination(pages, default=number, key=key, on_change=lambda: _to_url("page", str(st.session_state[key])))
+        st.pagination(
+            pages, default=number, key=key, on_change=lambda: controls.to_url(page=str(st.session_state[key]))
+        )
 
 
 def _filters(home: Home, order: str) -> dict[str, Any]:
@@ -104,32 +105,23 @@ def _field(label: str, part: str, placeholder: str, width: int) -> None:
     key = f"audit {part}@{st.query_params.get(part, '')}"
     st.text_input(
         label, value=st.query_params.get(part, ""), key=key, placeholder=placeholder, width=width, max_chars=300,
-        on_change=lambda: _to_url(part, st.session_state[key].strip()),
+        on_change=lambda: controls.to_url(**{part: st.session_state[key].strip(), "page": ""}),
     )  # fmt: skip
 
 
 def _day(label: str, part: str) -> date | None:
-    """A day of the portfolio's zone; what is no date is no bound."""
-    try:
-        value = date.fromisoformat(st.query_params.get(part, ""))
-    except ValueError:
-        value = None
+    """A day of the portfolio's zone. Raises NotFound for what is none."""
+    value = controls.day(part) if st.query_params.get(part) else None
     key = f"audit {part}@{value}"
 
     def write() -> None:
         chosen = st.session_state[key]
-        _to_url(part, chosen.isoformat() if chosen else "")
+        controls.to_url(**{part: chosen.isoformat() if chosen else "", "page": ""})
 
     st.date_input(
         label, value=value, key=key, on_change=write, width=150, min_value=date(2000, 1, 1), max_value=date(2200, 1, 1)
     )
     return value
-
-
-def _to_url(part: str, value: str) -> None:
-    """Write one part of the URL; another search starts at its first page."""
-    query = {**st.query_params.to_dict(), **({} if part == "page" else {"page": ""}), part: value}
-    st.query_params.from_dict({k: v for k, v in query.items() if v})
 
 
 # ── verify, export ───────────────────────────────────────────────────────────────────────────────────────────

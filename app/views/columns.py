@@ -11,7 +11,18 @@ from datetime import date
 
 import streamlit as st
 
-from app import charts_lineage, column_paths, data, explanations, formats, lineage_facts, markup, session, shell
+from app import (
+    charts_lineage,
+    column_paths,
+    controls,
+    data,
+    explanations,
+    formats,
+    lineage_facts,
+    markup,
+    session,
+    shell,
+)
 from app.column_paths import Drawing
 from app.markup import Html
 from app.session import Reader
@@ -22,7 +33,7 @@ from pipeline.errors import NotFound
 from pipeline.governance import access
 
 COLUMN, SEARCH, WITH, UP, DOWN = "column", "q", "with", "up", "down"
-MOST_HOPS = 5
+MOST_HOPS = 20  # more than any path of a warehouse has; where nothing is further, no hop is offered
 _LISTED = 60
 _STILL = {"displayModeBar": False}
 _LEGEND = "left to right; solid: its value flows, dashed: it decides (filter, join, order); a box opens it"
@@ -59,7 +70,9 @@ def _search_box(graph: ColumnGraph) -> str:
         words = st.session_state[key].strip()
         found = graph.search(words, 2)
         opened = words if words in graph.columns else found[0] if len(found) == 1 else ""
-        _go({**session.address(), **({COLUMN: opened} if opened else {SEARCH: words})})
+        st.query_params.from_dict(
+            {**session.address(), **({COLUMN: opened} if opened else {SEARCH: words} if words else {})}
+        )
 
     st.text_input(
         "Find a column", value=asked, key=key, on_change=ask, type="search", width=560, label_visibility="collapsed",
@@ -92,7 +105,14 @@ def _start(reader: Reader, graph: ColumnGraph) -> None:
         lead, up, down = nodes[0], 2, 1
         st.html(markup.block(markup.heading(lead, f"what the models lean on most; {_LEGEND}")))
         _graph(reader, graph, column_paths.around(graph, lead, up, down), lead, up, down)
-        _listed("start", "Most important features", "by their share of their model's gain", nodes, graph)
+        models = {f"features.{m.subject}_features": f"{m.name} v{m.version}" for m in reader.publication.models}
+        shares = {f"{table}.{name}": share for table, found in weights.items() for name, share in found.items()}
+        title = "Most important features"
+        columns = [markup.Column("column"), markup.Column("importance", "number"), markup.Column("to", "fill")]
+        rows = [[n, formats.share(shares[n]), models.get(n.rpartition(".")[0], formats.MISSING)] for n in nodes]
+        links = [(n, session.address(column=n)) for n in nodes]
+        table = markup.table(columns, rows, title, fit=True)
+        shell.linked_table("start", markup.heading(title, "share of its model's gain"), table, shell.LINEAGE, links)
 
 
 def _listed(key: str, title: str, note: str, nodes: tuple[str, ...] | list[str], graph: ColumnGraph) -> None:
@@ -130,7 +150,7 @@ def _graph(reader: Reader, graph: ColumnGraph, drawing: Drawing, node: str, up: 
         points = st.session_state[key].selection.points
         if points and (target := points[0].get("customdata")):
             opened = target[0] if isinstance(target, list) else target
-            _go(session.address(column=opened))
+            st.query_params.from_dict(session.address(column=opened))
 
     docs = explanations.documented(reader.home, reader.publication.run_id)
     said = {
@@ -153,7 +173,7 @@ def _graph(reader: Reader, graph: ColumnGraph, drawing: Drawing, node: str, up: 
                 f"{n} more {abs(hop)} {'hop' if abs(hop) == 1 else 'hops'} {'downstream' if hop > 0 else 'upstream'}"
                 for hop, n in sorted(drawing.left_out.items())
             )
-            st.html(markup.block(markup.quiet(f"Not drawn: {told}; the tables below name them.")), width="content")
+            st.html(markup.block(markup.quiet(f"Not drawn: {told}.")), width="content")
 
 
 def _with(node: str, up: int, down: int, part: str, hops: int) -> dict[str, str]:
@@ -252,7 +272,7 @@ def _compare(reader: Reader, graph: ColumnGraph) -> None:
 
     def choose() -> None:
         day: date | None = st.session_state[key]
-        _go({**st.query_params.to_dict(), WITH: day.isoformat() if day else ""})
+        controls.to_url(**{WITH: day.isoformat() if day else ""})
 
     with st.container(key="compare", horizontal=True, vertical_alignment="center", gap="medium"):
         st.html(markup.block(Html("<h2>What changed since the run of</h2>")), width="content")
@@ -280,11 +300,6 @@ def _compare(reader: Reader, graph: ColumnGraph) -> None:
 def _hops(part: str) -> int:
     value = st.query_params.get(part, "1")
     return min(max(int(value), 1), MOST_HOPS) if value.isascii() and value.isdigit() and len(value) < 3 else 1
-
-
-def _go(query: dict[str, str]) -> None:
-    """One step in the browser's history, whatever changes."""
-    st.query_params.from_dict({k: v for k, v in query.items() if v})
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ from pipeline import ledger
 from pipeline.errors import NotFound
 from pipeline.governance import access
 from pipeline.monitoring.drift import Drift
+from pipeline.monitoring.segments import SCORE
 
 SHOWN_FEATURES, BESIDE_ONE = 20, 8  # rows of the heatmap; fewer above a feature that is open, which is the answer
 _STILL = {"displayModeBar": False}
@@ -112,16 +113,20 @@ def _heatmap(
     features = order if every else order[: BESIDE_ONE if asked.feature else SHOWN_FEATURES]
     if asked.feature and asked.feature not in features:
         features = [*features, asked.feature]
+    of_features = [d for d in tonight if d.feature != SCORE]
     far = [
         d
-        for d in tonight
+        for d in of_features
         if d.psi is not None and d.psi >= policy.moderate and drift_facts.stands(d, policy.minimum_rows)
     ]
     versions = sorted({d.version for d in tonight})
     against = f"training set of {', '.join(f'v{v}' for v in versions)}"
     said = (
-        markup.status("watch" if far else "ok", f"{len(far)} of {len(tonight)} drifted")
-        if tonight
+        markup.status(
+            "stop" if any((d.psi or 0) >= policy.high for d in far) else "watch" if far else "ok",
+            f"{len(far)} of {len(of_features)} features drifted",
+        )
+        if of_features
         else markup.status("none", "nothing stored")
     )
     note = markup.join(
@@ -149,7 +154,7 @@ def _heatmap(
         controls.select("Feature", "feature", names, asked.feature, 320)
         controls.night("Night", "night", asked.nights, asked.night)
         if len(order) > SHOWN_FEATURES:
-            label = f"the first {SHOWN_FEATURES} only" if every else f"all {len(order)} features"
+            label = f"the first {SHOWN_FEATURES} only" if every else f"all {sum(f != SCORE for f in order)} features"
             st.page_link(shell.DRIFT, label=label, icon="", query_params=_with(all="" if every else "1"))
     with st.expander("The heatmap as tables"):
         by_name = {d.feature: d for d in tonight}

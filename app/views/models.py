@@ -11,6 +11,7 @@ import streamlit as st
 from app import (
     comparison_view,
     desk,
+    exports,
     markup,
     model_facts,
     model_reads,
@@ -26,8 +27,6 @@ from pipeline.governance import access
 from pipeline.governance.access import Actor
 from pipeline.governance.validation import export
 from pipeline.governance.validation.facts import ValidationFacts
-
-_STILL = {"displayModeBar": False}
 
 
 def page() -> None:
@@ -70,6 +69,7 @@ def _inventory(home: Home) -> None:
     links = [(found.name, session.address(model=found.name)) for found in listed]
     table = model_facts.inventory_table(listed, book, home.zone, today)
     shell.linked_table("inventory", markup.heading("Inventory", note), table, shell.MODELS, links)
+    shell.csv_button("models", lambda: exports.as_csv(model_facts.inventory_rows(listed, book)))
     for found in listed:
         for owed in found.owed:
             title = f"{found.name}: trigger “{owed.trigger}” fired; {owed.owner or 'somebody'} owes a response"

@@ -22,6 +22,7 @@ from app import (
 from app.markup import Html
 from app.session import Reader
 from app.watch_data import Outcomes
+from pipeline.errors import NotFound
 from pipeline.governance import access
 from pipeline.monitoring.outcome_reads import Holdout, StoredGroup, StoredPerformance
 
@@ -81,14 +82,16 @@ def _controls(models: dict[str, str], model: str, performance: Sequence[StoredPe
     """The model and the month of scores to look at: by default the newest that has matured, else the newest."""
     rows = {_id(r): r for r in _whole(performance)}
     newest = next((i for i, r in reversed(rows.items()) if r.kind == "matured"), next(reversed(rows), ""))
-    order = {i: _name(r) for i, r in sorted(rows.items(), key=lambda item: (item[0] != newest,))}
-    chosen = controls.one_of("month", order, "month of scores") if rows else ""
+    asked = st.query_params.get("month", "")
+    chosen = asked if asked in rows else newest
     with st.container(key="filters", horizontal=True, vertical_alignment="bottom", gap="small"):
         if len(models) > 1:
-            controls.select("Model", "model", models, model, 190)
+            controls.select("Model", "model", models, model, 190, clears=("month", "groups"))
         if rows:
             listed = {i: _name(r) for i, r in reversed(rows.items())}
             controls.select("Month of scores", "month", listed, chosen, 320, first=False)
+    if asked and asked != chosen:
+        raise NotFound(f"no month of scores {asked!r} is measured here", "choose one of the list above")
     return rows[chosen] if rows else None
 
 
@@ -107,7 +110,8 @@ def _name(row: StoredPerformance) -> str:
 def _months(known: Outcomes, holdout: Holdout | None) -> None:
     """The figures by as-of month, the holdout's as a line to compare with."""
     rows, reached = _whole(known.performance), holdout.metrics if holdout else {}
-    note = "● matured, ○ estimated from the PDs alone; bars: 95% intervals; dotted: the version's holdout"
+    note = "● matured, ○ estimated from the PDs alone; bars: 95% intervals"
+    note += f"; dotted: the holdout of v{holdout.model_version}" if holdout else ""
     st.html(markup.block(markup.GAP, markup.heading("By as-of month", note)))
     st.plotly_chart(charts_months.by_month(rows, reached), key="by month", alt=charts_months.words(rows), config=_STILL)
     with st.expander("All months as a table"):
@@ -178,13 +182,17 @@ def _fairness(groups: Sequence[StoredGroup]) -> None:
 
 def _fairness_note(groups: Sequence[StoredGroup]) -> str:
     cut = next((g.cut_off for g in groups if g.cut_off is not None), None)
-    decided = f"approved: PD up to {formats.probability(cut)}; " if cut is not None else ""
-    return f"{decided}ratio to the reference group, four-fifths line at 0.8" if groups else "none stored"
+    if not groups:
+        return "none stored"
+    if cut is None:
+        return "mean points alone: nothing is approved or refused until the model has a cutoff_pd in portfolio.yml"
+    return f"approved: PD up to {formats.probability(cut)}; ratio to the reference group, four-fifths line at 0.8"
 
 
 def _vintages(known: Outcomes) -> None:
     note = (
-        f"events to date of the accounts opened in a month, followed through {formats.day(known.vintages[0].through)}"
+        "events to date of the accounts opened in a month, whichever model scored them, followed through "
+        f"{formats.day(known.vintages[0].through)}"
     )
     st.html(markup.block(markup.GAP, markup.heading("Vintages by months on book", note)))
     words = charts_outcomes.vintage_words(known.vintages)

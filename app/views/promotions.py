@@ -9,6 +9,7 @@ import streamlit as st
 from app import (
     comparison_view,
     desk,
+    exports,
     formats,
     inbox,
     markup,
@@ -27,7 +28,7 @@ from pipeline.governance.access import Actor
 from pipeline.governance.approvals import Approvals
 from pipeline.governance.promotion_state import Book, Promotion
 
-_STILL = {"displayModeBar": False}
+SHOWN = 20
 
 
 def page() -> None:
@@ -68,8 +69,15 @@ def _inbox(home: Home, at: Approvals, actor: Actor) -> None:
     for state, title in promotion_facts.STATES.items():
         found = [p for p in reversed(tuple(book.promotions.values())) if rules.status(p, now, gone) == state]
         if found:
-            table = promotion_facts.promotion_table(book, found, home.zone, now, gone, title)
-            _linked(state, markup.heading(title, str(len(found))), table, found)
+            every = len(found) <= SHOWN or st.query_params.get("all") == state
+            shown = found if every else found[:SHOWN]
+            note = str(len(found)) if every else f"the newest {SHOWN} of {len(found)}"
+            table = promotion_facts.promotion_table(book, shown, home.zone, now, gone, title)
+            _linked(state, markup.heading(title, note), table, shown)
+            if not every:
+                with st.container(key=f"actions-{state}"):
+                    st.page_link(shell.PROMOTIONS, label=f"all {len(found)}", query_params={"all": state}, icon="")
+    shell.csv_button("promotions", lambda: exports.as_csv(promotion_facts.promotion_rows(book, now, gone)))
 
 
 def _linked(key: str, head: Html, table: Html, found: list[Promotion]) -> None:

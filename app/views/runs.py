@@ -45,13 +45,11 @@ def _list(home: Home) -> None:
         following = "Next: `scoretrace land`, then `scoretrace retrain` and `scoretrace nightly --as-of YYYY-MM-DD`."
         st.html(markup.block(markup.alarm("none", "no run is on record", told, following)))
         return
-    asked = st.query_params.get(KIND, "")
-    kind = asked if asked in kinds else ""
+    kind = controls.one_of(KIND, dict.fromkeys(("", *kinds), ""), "kind of run")
     order = controls.one_of(BY, _ORDERS, "order of runs")
     counts = ledger.count_runs(home.engine, [kind] if kind else [])
     pages = max(1, -(-counts // PAGE_SIZE))
-    text = st.query_params.get(PAGE, "1")
-    number = min(max(int(text), 1), pages) if text.isascii() and text.isdigit() and len(text) < 9 else 1
+    number = controls.page_number(pages)
     with st.container(horizontal=True, vertical_alignment="center", gap="large"):
         st.html(markup.block(markup.title("Runs", "what ran, and how did it end")), width="content")
         key = f"kind@{kind}"
@@ -221,7 +219,7 @@ def _compare(home: Home, run: Run) -> None:
     key = f"with@{asked}"
 
     def choose() -> None:
-        _go({**st.query_params.to_dict(), WITH: st.session_state[key] or ""})
+        controls.to_url(**{WITH: st.session_state[key] or ""})
 
     with st.container(key="compare", horizontal=True, vertical_alignment="center", gap="medium"):
         st.html(markup.block(Html("<h2>Compare with</h2>")), width="content")
@@ -259,11 +257,6 @@ def _changes(title: str, now: dict[str, str], then: dict[str, str]) -> None:
 def _definitions(home: Home, run: Run) -> dict[str, str]:
     found = ledger.dbt_results(home.engine, run.run_id)
     return {r.model: r.definition_sha256 for r in found if r.resource_type == "model" and r.definition_sha256}
-
-
-def _go(query: dict[str, str]) -> None:
-    """One step in the browser's history, whatever changes."""
-    st.query_params.from_dict({k: v for k, v in query.items() if v})
 
 
 if __name__ == "__main__":

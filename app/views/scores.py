@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from datetime import date
 
 import streamlit as st
 
@@ -68,9 +69,9 @@ def _search_box(reader: Reader) -> str:
         found = [(s, score.id) for s in data.SUBJECTS for score in data.find(reader, s, ids)] if len(ids) == 1 else []
         if len(found) == 1:
             subject, subject_id = found[0]
-            _go({**session.address(), subject: str(subject_id)})
+            st.query_params.from_dict({**session.address(), subject: str(subject_id)})
         else:
-            _to_url(_ASKED, " ".join(ids))
+            controls.to_url(**{_ASKED: " ".join(ids), "page": ""})
 
     st.text_input(
         "Find by id",
@@ -134,7 +135,7 @@ def _browse(reader: Reader) -> None:
     count = data.matching(reader, chosen)
     whole = sum(data.grade_counts(reader, chosen.subject).values())
     pages = max(1, -(-count // data.PAGE_SIZE))
-    number = min(max(_whole_number(st.query_params.get("page"), 1), 1), pages)
+    number = controls.page_number(pages)
     if not whole:
         st.html(
             markup.block(
@@ -167,7 +168,7 @@ def _browse(reader: Reader) -> None:
                 pages,
                 default=number,
                 key=key,
-                on_change=lambda: _to_url("page", str(st.session_state[key]), keep_page=True),
+                on_change=lambda: controls.to_url(page=str(st.session_state[key])),
             )
         _export(reader, chosen, order, count)
 
@@ -215,16 +216,16 @@ def _filters(reader: Reader) -> tuple[Filter, str]:
             default=list(chosen.grades),
             key=key,
             format_func=lambda g: f"{g} :gray[{formats.count(counts.get(g, 0))}]",
-            on_change=lambda: _to_url("grade", ",".join(g for g in grades if g in st.session_state[key])),
+            on_change=lambda: controls.to_url(grade=",".join(g for g in grades if g in st.session_state[key]), page=""),
         )
         _bound("PD from %", "from", chosen.pd_from)
         _bound("to %", "to", chosen.pd_to)
-        _select("Decile", "decile", DECILES, str(chosen.decile or ""), 150)
+        controls.select("Decile", "decile", DECILES, str(chosen.decile or ""), 150)
         if len(products) > 1:
             words = {p: p.replace("_", " ") for p in products}
-            _select("Product", "product", {"": "any", **words}, chosen.product, 150)
-        _select("Grade since the night before", "move", data.MOVES, chosen.move, 190)
-        _select("Order", "by", {k: v[0] for k, v in data.ORDERS.items()}, order, 210)
+            controls.select("Product", "product", {"": "any", **words}, chosen.product, 150)
+        controls.select("Grade since the night before", "move", data.MOVES, chosen.move, 190)
+        controls.select("Order", "by", {k: v[0] for k, v in data.ORDERS.items()}, order, 210)
     return chosen, order
 
 
@@ -237,21 +238,9 @@ def _choice(label: str, part: str, options: Sequence[str], value: str, words) ->
         key=key,
         format_func=words,
         required=True,
-        on_change=lambda: _to_url(part, "" if st.session_state[key] == options[0] else st.session_state[key]),
-    )
-
-
-def _select(label: str, part: str, options: dict[str, str], value: str, width: int) -> None:
-    key = f"{part}@{value}"
-    names = list(options)
-    st.selectbox(
-        label,
-        names,
-        index=names.index(value),
-        key=key,
-        format_func=options.__getitem__,
-        width=width,
-        on_change=lambda: _to_url(part, "" if st.session_state[key] == names[0] else st.session_state[key]),
+        on_change=lambda: controls.to_url(
+            **{part: "" if st.session_state[key] == options[0] else st.session_state[key], "product": "", "page": ""}
+        ),
     )
 
 
@@ -260,7 +249,7 @@ def _bound(label: str, part: str, value: float | None) -> None:
 
     def write() -> None:
         entered = st.session_state[key]
-        _to_url(part, "" if entered is None else f"{entered:g}")
+        controls.to_url(**{part: "" if entered is None else f"{entered:g}", "page": ""})
 
     shown = None if value is None else value * 100
     st.number_input(
@@ -277,16 +266,6 @@ def _bound(label: str, part: str, value: float | None) -> None:
     )
 
 
-def _to_url(part: str, value: str, keep_page: bool = False) -> None:
-    """Write one part of the URL; an empty value takes it out. Another filter starts at its first page."""
-    _go({**st.query_params.to_dict(), **({} if keep_page else {"page": ""}), part: value})
-
-
-def _go(query: dict[str, str]) -> None:
-    """One step in the browser's history, whatever changes."""
-    st.query_params.from_dict({k: v for k, v in query.items() if v})
-
-
 def _percent(part: str) -> float | None:
     """A bound of the URL as a PD. Raises NotFound for what is no percentage."""
     if not (asked := st.query_params.get(part, "")):
@@ -298,10 +277,6 @@ def _percent(part: str) -> float | None:
     if not 0 <= number <= 100:
         raise NotFound(f"{asked!r} is no percentage", "write a PD from 0 to 100, as 2.5")
     return number / 100
-
-
-def _whole_number(value: str | None, default: int) -> int:
-    return int(value) if value and value.isdecimal() and len(value) < 10 else default
 
 
 def _score_table(reader: Reader, subject: str, scores: Sequence[Score], title: str, key: str, note: str = "") -> None:
@@ -325,13 +300,14 @@ def _subject(reader: Reader, subject: str, subject_id: str) -> None:
     score, zone = scores[-1], reader.zone
     model = ScoredModel(score.model_name, score.model_version, score.model_digest, subject, 0)
     promotion = ledger.promotion_of(reader.home.engine, model, score.scored_at)
-    _title(reader, subject, score, promotion.id if promotion else None)
+    _title(reader, subject, score, promotion.id if promotion else None, scores[-2].as_of if len(scores) > 1 else None)
     if score.as_of != reader.as_of:
         title = f"not scored on {formats.day(reader.as_of)}"
         told = f"This {subject} was last scored on {formats.day(score.as_of)}; what follows is that score."
         st.html(markup.block(markup.alarm("watch", title, told)))
     origin = score_facts.origin(score, promotion, zone)
-    st.html(markup.block(score_facts.figures(score, reader.home.grades, zone), markup.GAP, origin))
+    before = scores[-2].as_of if len(scores) > 1 else None
+    st.html(markup.block(score_facts.figures(score, reader.home.grades, zone, before), markup.GAP, origin))
     score_explained.show(reader, subject, scores)
     if stored := data.reasons(reader, subject, score):
         head = markup.heading("Reasons", "what raised this score most, in log-odds, as the night stored it")
@@ -346,7 +322,7 @@ def _subject(reader: Reader, subject: str, subject_id: str) -> None:
     _history_table(reader, subject, scores)
 
 
-def _title(reader: Reader, subject: str, score: Score, promotion: str | None) -> None:
+def _title(reader: Reader, subject: str, score: Score, promotion: str | None, before: date | None) -> None:
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         st.html(markup.block(Html(f"<h1>{subject.capitalize()} {markup.html(str(score.id))}</h1>")), width="content")
         with st.container(key="actions", horizontal=True, vertical_alignment="center", gap="small", width="content"):
@@ -357,6 +333,9 @@ def _title(reader: Reader, subject: str, score: Score, promotion: str | None) ->
             if promotion:
                 approval = session.address(promotion=promotion)
                 st.page_link(shell.PROMOTIONS, label="its approval", query_params=approval, icon="")
+            if before and access.may(session.actor(), "trace.read"):
+                moved = score_explained.here(score, subject, **{score_explained.SINCE: before.isoformat()})
+                st.page_link(shell.SCORES, label="why did it move", query_params=moved, icon="")
             score_explained.evidence_button(reader, subject, score)
 
 

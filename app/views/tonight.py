@@ -30,10 +30,11 @@ def page() -> None:
     home = session.open_home()
     newest = ledger.latest_publication(home.engine)
     failure = ledger.failure_since(home.engine, newest)
+    trouble = failure is not None
     if failure:
         _failure(home, failure, _stands(newest))
     elif session.asked_date() is None:
-        _overdue(home)
+        trouble = _overdue(home)
     if stopped := _asked_failure(home):
         if failure is None or stopped.run_id != failure.run_id:
             _failure(home, stopped, "Nothing was published for this night, then or since.")
@@ -43,7 +44,7 @@ def page() -> None:
     if reader is None:
         shell.nothing_published(home)
         return
-    _night(reader, waiting)
+    _night(reader, waiting, trouble)
 
 
 def _needs_you(home: Home) -> int:
@@ -67,8 +68,8 @@ def _needs_you(home: Home) -> int:
     return len(waiting)
 
 
-def _night(reader: Reader, waiting: int) -> None:
-    """The published night, from the answer to its evidence."""
+def _night(reader: Reader, waiting: int, trouble: bool) -> None:
+    """The published night, from the answer to its evidence. trouble: something above it wants somebody already."""
     home, evidence, first = reader.home, _evidence(reader), _first_shown(reader)
     summary = data.nightly_summary(reader, first)
     means = charts.mean_by_night(summary)
@@ -76,8 +77,9 @@ def _night(reader: Reader, waiting: int) -> None:
     change = float(means["mean_pd"].diff().iloc[-1]) if len(means) > 1 else None
     watches = access.may(session.actor(), "drift.read")
     alerts = open_alerts(home.engine) if watches else ()
-    newest = reader.as_of == home.dates[0]  # of an old night, what is open today says nothing
-    told = night_facts.answer(evidence, waiting, len(alerts) if watches and newest else 0 if watches else None)
+    newest = reader.as_of == home.dates[0]  # what is open today says nothing of an old night
+    clear = newest and watches and not (waiting or trouble)
+    told = night_facts.answer(evidence, len(alerts) if newest else 0, clear=clear)
     title = Html(f"<h1>{formats.day(reader.as_of)} <span class='answer'>{told}</span></h1>")
     strip = night_facts.task_strip(evidence.run, evidence.attempts)
     st.html(markup.block(title, markup.GAP, night_facts.figures(evidence, reader.zone, mean, change)))
@@ -107,7 +109,9 @@ def _night(reader: Reader, waiting: int) -> None:
             _gates(evidence.gates)
         with right:
             models = night_facts.model_table(
-                reader.publication.models, lambda m: ledger.promotion_of(home.engine, m), reader.zone
+                reader.publication.models,
+                lambda m: ledger.promotion_of(home.engine, m, evidence.publication.published_at),
+                reader.zone,
             )
             st.html(markup.block(markup.heading("Models that scored"), models))
             _tests(home, evidence)
@@ -159,26 +163,29 @@ def _failure(home: Home, failed: Run, stands: str) -> None:
     following = failed.next_step or f"run `scoretrace nightly --as-of {failed.as_of}` again"
     title = f"the night of {formats.day(failed.as_of)} failed"
     st.html(markup.block(markup.alarm("stop", title, failed.message, f"Next: {following}.", when, stands)))
+    with st.container(key=f"actions-failed-{failed.run_id}"):
+        query = session.address(run=failed.run_id)
+        st.page_link(shell.RUNS, label="the failed run, with its log ▸", icon="", query_params=query)
     gates = [g for g in ledger.gate_verdicts(home.engine, failed.run_id) if g.verdict != "pass"]
     with st.expander("What that run did"):
         shown = night_facts.gate_table(gates, "Gates of the failed night that did not pass") if gates else Html("")
         st.html(markup.block(markup.strip(night_facts.steps(attempts)), markup.GAP, shown))
 
 
-def _overdue(home: Home) -> None:
-    """A night that runs now, or that is due and has not run: what no finished run can tell."""
+def _overdue(home: Home) -> bool:
+    """A night that runs now, or that is due and has not run: what no finished run can tell. Whether there is one."""
     newest = ledger.runs(home.engine, kinds=ledger.NIGHT_KINDS, limit=1)
     if newest and newest[0].status == "running":
         since = markup.join(["since ", markup.at(newest[0].started_at, home.zone)], "")
         title = f"the night of {formats.day(newest[0].as_of)} is on record as running"
         st.html(markup.block(markup.alarm("watch", title, since)))
-        return
+        return True
     now, due = datetime.now(UTC), home.portfolio.due
     span = timedelta(days=3) if home.portfolio.calendar == "daily" else timedelta(days=70)
     nights = calendar.nights(home.portfolio.calendar, now.date() - span, now.date())
     expected = [day for day in nights if due(day) <= now]
     if not home.dates or not expected or expected[-1] <= home.dates[0]:
-        return
+        return False
     missing = expected[-1]
     detail: list[markup.Cell] = [
         f"The scores of {formats.day(missing)} were due ",
@@ -188,10 +195,11 @@ def _overdue(home: Home) -> None:
     if home.dates[0] < expected[0]:  # nothing for several nights: not one late night, but no schedule at all
         status = markup.status("none", "no night runs on schedule here:")
         st.html(markup.block(Html("<p class='quiet'>"), status, " ", *detail, Html("</p>")))
-        return
+        return False  # this home is looked at, not run
     title = f"the night of {formats.day(missing)} has not landed"
     following = f"Next: run `scoretrace nightly --as-of {missing}`."
     st.html(markup.block(markup.alarm("watch", title, markup.join(detail, ""), following)))
+    return True
 
 
 # ── the nights before ────────────────────────────────────────────────────────────────────────────────────────
@@ -204,7 +212,9 @@ def _calendar(reader: Reader, first: date) -> None:
     nights = {n.as_of: n for n in ledger.nights(reader.home.engine, first, reader.as_of)}
     start = first - timedelta(days=first.weekday()) if daily else first
     days = list(calendar.nights(portfolio.calendar, start, reader.as_of))
-    levels = {day: night_facts.status_of(nights.get(day), day, portfolio, now) for day in days if day >= first}
+    published = [n.publication.run_id for n in nights.values() if n.publication]
+    warned = ledger.warned_runs(reader.home.engine, published)
+    levels = {day: night_facts.status_of(nights.get(day), day, portfolio, now, warned) for day in days if day >= first}
     st.html(markup.block(markup.heading(f"Last {SHOWN_DAYS} nights" if daily else f"Last {SHOWN_MONTHS} months")))
     with st.container(key="calendar"):
         if daily:

@@ -77,7 +77,8 @@ def test_signed_out_a_page_is_the_sign_in(portal: Open, home: Path, page: str) -
 def test_without_a_night_a_page_says_what_comes_next(portal: Open, without_nights: Path, page: str) -> None:
     said = html_of(portal(without_nights, page))
     assert "this page broke" not in said
-    assert "Next:" in said or "<table" in said or "<h1>" in said, page
+    needs_no_night = page in ("models", "promotions", "audit", "alerts")
+    assert ("<h1>" in said) if needs_no_night else ("Next:" in said), page
 
 
 def test_a_home_with_nothing_in_it_says_what_makes_one(portal: Open, tmp_path: Path) -> None:

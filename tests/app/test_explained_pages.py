@@ -253,9 +253,8 @@ def test_a_run_has_its_tasks_gates_tests_models_and_environment(portal: Open, st
     page = html_of(app)
     assert f"<h1>Run {run_id}</h1>" in page and "✓ succeeded" in page
     (chart,) = app.get("plotly_chart")
-    assert [
-        w for w in ("land", "gate", "features", "score", "publish") if f"{w} attempt 1 succeeded" in chart.proto.alt
-    ]
+    for task in ("land", "gate", "features", "score", "publish"):
+        assert f"{task} attempt 1 succeeded" in chart.proto.alt
     assert {row[0] for row in rows_of(app, "Models built")} >= {"account_features", "feat_utilization"}
     assert len(rows_of(app, "Data tests that passed")) > 200
     assert rows_of(app, "Environment of the run")

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 import streamlit as st
+from streamlit.testing.v1 import AppTest
 
+from app import formats
 from app.auditing import record
 from pipeline import lake, ledger
 from pipeline.governance import audit, identity, users
@@ -62,7 +64,7 @@ def test_the_link_of_an_alert_opens_its_feature_on_its_night(portal: Open, watch
 def test_drift_tells_what_moved_and_how_far_it_is_from_chance(portal: Open, watched: Path) -> None:
     app = portal(watched, "drift")
     page = html_of(app)
-    assert "1 of 29 drifted" in page and "against the training set of v31" in page
+    assert "1 of 28 features drifted" in page and "against the training set of v31" in page
     words = app.get("plotly_chart")[0].proto.alt
     assert "PSI of 29 features on 14 Mar 2026: 1 drifted by 0.1 or more" in words and DRIFTED in words
     rows = rows_of(app, "Drift of 14 Mar 2026")
@@ -96,9 +98,30 @@ def test_two_nights_are_compared_bin_by_bin(portal: Open, watched: Path) -> None
 
 def test_a_segment_and_a_baseline_are_chosen_in_the_url(portal: Open, watched: Path) -> None:
     page = html_of(portal(watched, "drift", segment="product=loan"))
-    assert "product loan, against the training set of v31" in page and "0 of 29 drifted" in page
+    assert "product loan, against the training set of v31" in page and "0 of 28 features drifted" in page
     app = portal(watched, "drift", baseline="31", to=(LAST - timedelta(days=13)).isoformat())
     assert "against the training set of v31" in html_of(app), "a night that v30 scored, against v31"
+
+
+def choose(app: AppTest, label: str, value: object) -> AppTest:
+    next(b for b in app.selectbox if b.label == label).set_value(value)
+    return app.run()
+
+
+def test_no_choice_leads_to_a_page_that_is_not_found(portal: Open, watched: Path) -> None:
+    """One control after another: each takes out of the URL what its choice makes meaningless."""
+    early, later = LAST - timedelta(days=9), LAST - timedelta(days=2)
+    app = portal(watched, "drift", feature=DRIFTED, night=later.isoformat(), segment="product=card")
+    app = choose(app, "to", early)
+    assert "night" not in app.query_params and "✕ not found" not in html_of(app)
+    starts = next(b for b in app.selectbox if b.label == "Nights from").options
+    assert starts[0] == formats.day(early), "no span begins after its end"
+    app = choose(app, "As of", early - timedelta(days=3))
+    assert "to" not in app.query_params and "✕ not found" not in html_of(app), "the end of the span was later"
+    app = choose(portal(watched, "drift", segment="arrival=new", **{"with": later.isoformat()}), "Compared with", "31")
+    assert not {"segment", "with"} & set(app.query_params) and "✕ not found" not in html_of(app)
+    page = portal(watched, "outcomes", month="2020-01-v30-live")
+    assert "✕ not found" in html_of(page) and [b for b in page.selectbox if b.label == "Month of scores"]
 
 
 def test_a_control_writes_the_url(portal: Open, watched: Path) -> None:
@@ -240,7 +263,7 @@ def test_every_other_role_reads_the_pages(portal: Open, guarded_watch: Path, rol
 
 
 def test_what_a_night_stores_is_seen_at_once(portal: Open, own_watched: Path) -> None:
-    assert "1 of 29 drifted" in html_of(portal(own_watched, "drift"))
+    assert "1 of 28 features drifted" in html_of(portal(own_watched, "drift"))
     with closing(lake.connect(settings_for(own_watched), read_only=False)) as con:
         con.execute("DELETE FROM lake.drift.statistics WHERE as_of_date = ?", [LAST])
     assert "13 Mar 2026, whole book" in html_of(portal(own_watched, "drift"))

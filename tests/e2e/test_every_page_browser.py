@@ -11,16 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 
 from pipeline.config import Settings
 from tests import governed_home, watched_home
 from tests.e2e import places
-from tests.e2e.conftest import window
+from tests.e2e.conftest import expect_heading, window
 from tests.e2e.places import Place
 from tests.e2e.screenshots import settle
 from tests.e2e.served import served, sign_in
 from tests.governed_home import PASSWORD
+from tests.lineage.conftest import Story, own_story, story
+
+__all__ = ["own_story", "story"]
 
 AXE = Path(sys.prefix) / "share" / "axe" / "node_modules" / "axe-core" / "axe.min.js"
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
@@ -43,16 +46,23 @@ class Seen:
 
 
 @pytest.fixture(scope="module")
-def homes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[tuple[str, list[Place], str]]]:
+def homes(tmp_path_factory: pytest.TempPathFactory, story: Story) -> Iterator[list[tuple[str, list[Place], str]]]:
     """Served homes: the address, the pages, and who signs in."""
     folder = tmp_path_factory.mktemp("every-page")
     watched_home.build(folder / "watched")
     home, _ = governed_home.shared(tmp_path_factory)
     shutil.copytree(home, folder / "governed")
+    told = ("account-feature", "account-moved", "application", "column", "lineage", "run")
+    explained = [p for p in places.of(story.settings) if p.name in told]
     deciding = ("promotion", "promotions", "version", "versions", "model", "models", "audit", "record")
     governed = [p for p in places.of(Settings.at(folder / "governed")) if p.name in deciding]
-    with served(folder / "watched") as one, served(folder / "governed", folder / "other.log") as other:
+    with (
+        served(folder / "watched") as one,
+        served(folder / "governed", folder / "other.log") as other,
+        served(story.settings.home, folder / "third.log") as third,
+    ):
         yield [
+            (third, explained, ""),
             (one, places.of(Settings.at(folder / "watched")), ""),
             (other, [Place("sign-in", "/"), *governed], "avery"),
         ]
@@ -72,6 +82,8 @@ def seen(browser: Browser, homes: list[tuple[str, list[Place], str]]) -> Seen:
             if user and place.name != "sign-in":
                 sign_in(page, user, PASSWORD)
                 settle(page)
+            if place.name == "account-feature":
+                page.get_by_text("these rows give it again").wait_for()  # a proof, a path and its very rows
             found.axe += [f"{place.name}: {line}" for line in _violations(page, {"type": "tag", "values": RULES})]
             page.emulate_media(color_scheme="dark")
             page.wait_for_function("getComputedStyle(document.querySelector('.stApp')).colorScheme === 'dark'")
@@ -107,6 +119,18 @@ def _violations(page: Page, rules: dict[str, Any]) -> list[str]:
         if not any(v["id"] == rule and page.locator(node["target"][0]).and_(page.locator(part)).count()
                    for rule, part in STREAMLITS_OWN)
     ]  # fmt: skip
+
+
+def test_a_number_that_jumped_leads_to_its_source(page: Page, homes: list[tuple[str, list[Place], str]]) -> None:
+    watched = homes[1][0]
+    page.goto(watched)
+    page.get_by_role("link", name="Alerts: ✕ 2 open").click()
+    page.locator("[class*=st-key-openers-open] a").first.click()
+    page.get_by_text("Likely causes").wait_for()
+    page.get_by_role("link", name=watched_home.DRIFTED).click()
+    expect_heading(page, re.compile("Drift"))
+    source = page.locator("ol.causes li").first
+    expect(source).to_contain_text("raw.loan_servicing.credit_limit")
 
 
 def test_axe_finds_nothing_serious(seen: Seen) -> None:

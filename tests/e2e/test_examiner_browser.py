@@ -92,6 +92,16 @@ def test_prove_it_is_a_step_that_back_undoes(page: Page, explained: str, story: 
     expect(page.get_by_role("button", name="Prove it")).to_be_visible()
 
 
+def test_why_a_score_moved_is_one_click_away(page: Page, explained: str, story: Story) -> None:
+    page.goto(f"{explained}/scores?account={story.restated}")
+    page.get_by_role("link", name="why did it move").click()
+    parts = page.get_by_role("table", name="Why the score moved, in parts that add up")
+    expect(parts).to_be_visible()
+    expect(parts.get_by_role("row", name="restated")).to_contain_text("1 of raw.loan_servicing")
+    above = page.locator(".st table").first
+    expect(above).to_contain_text("restated")
+
+
 def test_a_box_of_the_graph_opens_its_column(page: Page, explained: str) -> None:
     page.goto(f"{explained}/lineage?column=features.account_features.utilization_3m_avg")
     bars = page.locator("[class*=st-key-graph] .barlayer .point path")
