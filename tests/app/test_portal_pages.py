@@ -27,7 +27,7 @@ PAGES = ("tonight", "scores", "columns")  # that show a night
 def rows_of(app: AppTest, caption: str) -> list[list[str]]:
     """The cells of the table with this caption, as text."""
     table = re.search(rf"<table class='[a-z]*' aria-label='{re.escape(caption)}'>.*?<tbody>(.*?)</tbody>", html_of(app))
-    assert table, f"no table {caption!r}"
+    assert table, f"no table {caption!r}; alarms: {re.findall(r'<div class=.alarm.*?</div>', html_of(app), re.DOTALL)}"
     rows = re.findall(r"<tr>(.*?)</tr>", table[1])
     return [[re.sub(r"<[^>]+>", "", cell) for cell in re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row)] for row in rows]
 

@@ -82,7 +82,7 @@ def seen(browser: Browser, homes: list[tuple[str, list[Place], str]]) -> Seen:
             if user and place.name != "sign-in":
                 sign_in(page, user, PASSWORD)
                 settle(page)
-            if place.name == "account-feature":
+            if place.name == "account-feature" and address == homes[0][0]:
                 page.get_by_text("these rows give it again").wait_for()  # a proof, a path and its very rows
             found.axe += [f"{place.name}: {line}" for line in _violations(page, {"type": "tag", "values": RULES})]
             page.emulate_media(color_scheme="dark")
