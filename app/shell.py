@@ -132,8 +132,16 @@ def _permalink(newest: date | None) -> None:
 
 def _at_night(night: date) -> dict[str, str]:
     """What this page shows, at another night: without the nights it names that are later than that one."""
-    later = {k for k in _NIGHTS if (v := st.query_params.get(k)) and v > night.isoformat()}
+    later = {k for k in _NIGHTS if _is_later(st.query_params.get(k, ""), night)}
     return {**{k: v for k, v in st.query_params.to_dict().items() if k not in later}, AS_OF: night.isoformat()}
+
+
+def _is_later(part: str, night: date) -> bool:
+    """Whether a part names a later night. Pages have other parts of these names: the bounds of a PD are no nights."""
+    try:
+        return date.fromisoformat(part) > night
+    except ValueError:
+        return False
 
 
 def _label(day: date) -> str:

@@ -77,7 +77,7 @@ def _list(home: Home, found: Sequence[Alert]) -> None:
         shown = alerts if every else alerts[:SHOWN]
         links = [(a.id, session.address(alert=a.id)) for a in shown]
         table = alert_facts.alert_table(shown, f"{title} alerts")
-        head = markup.heading(title, f"{len(alerts) if every else f'the newest {SHOWN} of {len(alerts)}'}, {note}")
+        head = markup.heading(title, f"{len(alerts) if every else f'the first {SHOWN} of {len(alerts)}'}, {note}")
         shell.linked_table(title.lower(), head, table, shell.ALERTS, links)
         if not every:
             with st.container(key="actions-all"):

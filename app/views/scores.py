@@ -300,13 +300,13 @@ def _subject(reader: Reader, subject: str, subject_id: str) -> None:
     score, zone = scores[-1], reader.zone
     model = ScoredModel(score.model_name, score.model_version, score.model_digest, subject, 0)
     promotion = ledger.promotion_of(reader.home.engine, model, score.scored_at)
-    _title(reader, subject, score, promotion.id if promotion else None, scores[-2].as_of if len(scores) > 1 else None)
+    before = scores[-2].as_of if len(scores) > 1 else None
+    _title(reader, subject, score, promotion.id if promotion else None, before)
     if score.as_of != reader.as_of:
         title = f"not scored on {formats.day(reader.as_of)}"
         told = f"This {subject} was last scored on {formats.day(score.as_of)}; what follows is that score."
         st.html(markup.block(markup.alarm("watch", title, told)))
     origin = score_facts.origin(score, promotion, zone)
-    before = scores[-2].as_of if len(scores) > 1 else None
     st.html(markup.block(score_facts.figures(score, reader.home.grades, zone, before), markup.GAP, origin))
     score_explained.show(reader, subject, scores)
     if stored := data.reasons(reader, subject, score):

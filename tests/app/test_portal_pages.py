@@ -252,6 +252,15 @@ def test_a_link_names_the_night_that_is_shown_and_what_is_open(portal: Open, his
     assert "As of" not in [s.label for s in app.selectbox], "a run is of one night for ever"
 
 
+def test_another_night_keeps_the_filters(portal: Open, history: Path) -> None:
+    app = portal(history, "scores", **{"from": "5", "to": "90", "grade": "E"})
+    app.selectbox[0].set_value(LAST - timedelta(days=3)).run()
+    kept = {k: app.query_params[k] for k in ("as_of", "from", "to", "grade")}
+    assert {k: v if isinstance(v, str) else v[0] for k, v in kept.items()} == {
+        "as_of": (LAST - timedelta(days=3)).isoformat(), "from": "5", "to": "90", "grade": "E",
+    }  # fmt: skip
+
+
 # ── nothing there, or a bad link ─────────────────────────────────────────────────────────────────────────────
 
 

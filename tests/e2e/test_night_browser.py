@@ -19,7 +19,7 @@ OLD_OR_NEW = rf"({FIRST.day}|{SECOND.day}) Mar 2026"
 # Page → its title; those of one night name it.
 PAGES = {"Tonight": f"^{OLD_OR_NEW}", "Scores": f"Scores of {OLD_OR_NEW}", "Lineage": f"Lineage of {OLD_OR_NEW}",
          "Runs": "Runs", "Alerts": "Alerts", "Models": "Models", "Promotions": "Promotions",
-         "Audit": "Audit log"}  # fmt: skip
+         "Drift": "Drift", "Outcomes": "Outcomes", "Audit": "Audit log"}  # fmt: skip
 
 
 def test_pages_are_read_while_a_night_runs(page: Page, cascade: Cascade, tmp_path: Path) -> None:
