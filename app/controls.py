@@ -81,5 +81,10 @@ def night(label: str, part: str, nights: Sequence[date], value: date, *, clears:
 
 def to_url(**parts: str) -> None:
     """Write parts of the URL in one step of the browser's history; an empty value takes its part out."""
-    query = {**st.query_params.to_dict(), **parts}
-    st.query_params.from_dict({k: v for k, v in query.items() if v})
+    st.query_params.from_dict(query(**parts))
+
+
+def query(**parts: str) -> dict[str, str]:
+    """This page's query with some parts changed, for a link to it; an empty value takes its part out."""
+    changed = {**st.query_params.to_dict(), **parts}
+    return {k: v for k, v in changed.items() if v}

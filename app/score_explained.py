@@ -14,6 +14,7 @@ from app import (
     charts_explain,
     charts_lineage,
     column_paths,
+    controls,
     explain_facts,
     explanations,
     formats,
@@ -272,8 +273,7 @@ def _moved(reader: Reader, subject: str, scores: Sequence[Score], actor: Actor) 
 
     def choose() -> None:
         day: date | None = st.session_state[key]
-        query = {**st.query_params.to_dict(), SINCE: day.isoformat() if day else ""}
-        st.query_params.from_dict({k: v for k, v in query.items() if v})
+        controls.to_url(**{SINCE: day.isoformat() if day else ""})
 
     with st.container(key="since", horizontal=True, vertical_alignment="center", gap="medium"):
         st.html(markup.block(Html("<h2>Why did it move since</h2>")), width="content")

@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import streamlit as st
 
-from app import alert_facts, drift_facts, exports, formats, markup, session, shell
+from app import alert_facts, controls, drift_facts, exports, formats, markup, session, shell
 from app.markup import Html
 from app.session import Home
 from pipeline import ledger
@@ -81,7 +81,7 @@ def _list(home: Home, found: Sequence[Alert]) -> None:
         shell.linked_table(title.lower(), head, table, shell.ALERTS, links)
         if not every:
             with st.container(key="actions-all"):
-                st.page_link(shell.ALERTS, label=f"all {len(alerts)}", query_params=session.address(all="1"), icon="")
+                st.page_link(shell.ALERTS, label=f"all {len(alerts)}", query_params=controls.query(all="1"), icon="")
     shell.csv_button("alerts", lambda: exports.as_csv(map(asdict, found)))
 
 

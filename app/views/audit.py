@@ -56,10 +56,8 @@ def _search(home: Home, actor: Actor) -> None:
         _verify_button(home, actor)
         _export(home, actor, wanted, count)
         if not wanted["action"]:
-            query = {**st.query_params.to_dict(), "what": "!user.sign_in", "page": ""}
-            st.page_link(
-                shell.AUDIT, label="leave out sign-ins", query_params={k: v for k, v in query.items() if v}, icon=""
-            )
+            query = controls.query(what="!user.sign_in", page="")
+            st.page_link(shell.AUDIT, label="leave out sign-ins", query_params=query, icon="")
     _verdict(home)
     if not count:
         whole = not any(st.query_params.get(part) for part in _PARTS)

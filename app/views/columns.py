@@ -93,12 +93,8 @@ def _found(graph: ColumnGraph, asked: str) -> None:
 
 def _start(reader: Reader, graph: ColumnGraph) -> None:
     """Where to begin: what the night's models lean on most."""
-    weights = _importance(reader)
-    ranked = sorted(
-        ((share, f"{table}.{name}") for table, shares in weights.items() for name, share in shares.items()),
-        key=lambda pair: (-pair[0], pair[1]),
-    )
-    nodes = [n for _, n in ranked if n in graph.columns][:20]
+    shares = {f"{table}.{name}": share for table, found in _importance(reader).items() for name, share in found.items()}
+    nodes = [n for n in sorted(shares, key=lambda n: (-shares[n], n)) if n in graph.columns][:20]
     note = f"{formats.count(len(graph.columns))} columns of {formats.plural(len(graph.tables), 'table')} were recorded"
     st.html(markup.block(Html(f"<p>{note}. Search one above, or begin with what the models lean on most.</p>")))
     if nodes:
@@ -106,7 +102,6 @@ def _start(reader: Reader, graph: ColumnGraph) -> None:
         st.html(markup.block(markup.heading(lead, f"what the models lean on most; {_LEGEND}")))
         _graph(reader, graph, column_paths.around(graph, lead, up, down), lead, up, down)
         models = {f"features.{m.subject}_features": f"{m.name} v{m.version}" for m in reader.publication.models}
-        shares = {f"{table}.{name}": share for table, found in weights.items() for name, share in found.items()}
         title = "Most important features"
         columns = [markup.Column("column"), markup.Column("importance", "number"), markup.Column("to", "fill")]
         rows = [[n, formats.share(shares[n]), models.get(n.rpartition(".")[0], formats.MISSING)] for n in nodes]

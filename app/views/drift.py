@@ -155,7 +155,7 @@ def _heatmap(
         controls.night("Night", "night", asked.nights, asked.night)
         if len(order) > SHOWN_FEATURES:
             label = f"the first {SHOWN_FEATURES} only" if every else f"all {sum(f != SCORE for f in order)} features"
-            st.page_link(shell.DRIFT, label=label, icon="", query_params=_with(all="" if every else "1"))
+            st.page_link(shell.DRIFT, label=label, icon="", query_params=controls.query(all="" if every else "1"))
     with st.expander("The heatmap as tables"):
         by_name = {d.feature: d for d in tonight}
         listed = [by_name[f] for f in order if f in by_name]
@@ -168,10 +168,6 @@ def _heatmap(
         )
         name = f"drift-{asked.model}-{asked.nights[0]}-{asked.nights[-1]}"
         shell.csv_button(name, lambda: exports.as_csv(map(Drift.as_dict, rows)))
-
-
-def _with(**parts: str) -> dict[str, str]:
-    return {k: v for k, v in {**st.query_params.to_dict(), **parts}.items() if v}
 
 
 if __name__ == "__main__":

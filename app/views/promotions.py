@@ -8,6 +8,7 @@ import streamlit as st
 
 from app import (
     comparison_view,
+    controls,
     desk,
     exports,
     formats,
@@ -76,7 +77,9 @@ def _inbox(home: Home, at: Approvals, actor: Actor) -> None:
             _linked(state, markup.heading(title, note), table, shown)
             if not every:
                 with st.container(key=f"actions-{state}"):
-                    st.page_link(shell.PROMOTIONS, label=f"all {len(found)}", query_params={"all": state}, icon="")
+                    st.page_link(
+                        shell.PROMOTIONS, label=f"all {len(found)}", query_params=controls.query(all=state), icon=""
+                    )
     shell.csv_button("promotions", lambda: exports.as_csv(promotion_facts.promotion_rows(book, now, gone)))
 
 

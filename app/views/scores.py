@@ -358,9 +358,9 @@ def _history_table(reader: Reader, subject: str, scores: Sequence[Score]) -> Non
     shell.linked_table("history", head, table, shell.SCORES, links)
     if len(scores) > SHOWN_NIGHTS:
         label = f"the newest {SHOWN_NIGHTS} only" if every else f"all {len(scores)} nights"
-        query = {**st.query_params.to_dict(), "nights": "" if every else "all"}
+        query = controls.query(nights="" if every else "all")
         with st.container(key="actions-nights"):
-            st.page_link(shell.SCORES, label=label, query_params={k: v for k, v in query.items() if v}, icon="")
+            st.page_link(shell.SCORES, label=label, query_params=query, icon="")
 
 
 if __name__ == "__main__":

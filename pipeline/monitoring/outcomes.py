@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import date
 from typing import Any
 
@@ -24,6 +24,7 @@ from pipeline.monitoring import cohorts, group_fairness, outcome_tables, vintage
 from pipeline.monitoring.cohorts import MATURED, VINTAGE, Cohort, Filled, ScoringRecord
 from pipeline.monitoring.grades import binomial_p_value, jeffreys_interval, jeffreys_p_value, rank_ordering
 from pipeline.monitoring.performance import ALL, BINS, Performance, estimate, measure
+from pipeline.monitoring.statistics import Interval
 from pipeline.portfolio import Portfolio
 from pipeline.sql import ident, literal
 
@@ -196,8 +197,6 @@ def _add(
     names = [g.name for g in portfolio.grades]
     counts = [(held[name].n, held[name].events or 0) if name in held else (0, 0) for name in names]
     order = None if part.estimated else rank_ordering([n for n, _ in counts], [d for _, d in counts])
-    low, high = (part.auc.low, part.auc.high) if part.auc else (None, None)
-    ks = part.ks
     rate = None if part.events is None else jeffreys_interval(part.n, part.events)
     test = part.hosmer_lemeshow
     rows["performance"].append(
@@ -213,18 +212,10 @@ def _add(
             "observed_rate": rate.estimate if rate else None,
             "rate_low": rate.low if rate else None,
             "rate_high": rate.high if rate else None,
-            "auc": part.auc.estimate if part.auc else None,
-            "auc_low": _finite(low),
-            "auc_high": _finite(high),
-            "gini": 2 * part.auc.estimate - 1 if part.auc else None,
-            "gini_low": None if _finite(low) is None or low is None else 2 * low - 1,
-            "gini_high": None if _finite(high) is None or high is None else 2 * high - 1,
-            "ks": ks.estimate if ks else None,
-            "ks_low": _finite(ks.low) if ks else None,
-            "ks_high": _finite(ks.high) if ks else None,
-            "brier": part.brier.estimate,
-            "brier_low": _finite(part.brier.low),
-            "brier_high": _finite(part.brier.high),
+            **_with_limits("auc", part.auc),
+            **_with_limits("gini", part.auc and Interval(*(2 * v - 1 for v in astuple(part.auc)))),
+            **_with_limits("ks", part.ks),
+            **_with_limits("brier", part.brier),
             "ece": part.ece,
             "calibration_slope": _finite(part.slope),
             "calibration_intercept": _finite(part.intercept),
@@ -280,6 +271,12 @@ def _reversals(names: Sequence[str], pairs: Sequence[Any]) -> str:
             for r in pairs
         ]
     )
+
+
+def _with_limits(name: str, found: Interval | None) -> dict[str, float | None]:
+    """A figure and its limits as columns; what there is not is missing."""
+    estimate, low, high = astuple(found) if found else (None, None, None)
+    return {name: estimate, f"{name}_low": _finite(low), f"{name}_high": _finite(high)}
 
 
 def _finite(value: float | None) -> float | None:

@@ -16,10 +16,9 @@ from fractions import Fraction
 from typing import Any
 
 import duckdb
-from scipy import stats
 
 from pipeline.monitoring.calibration import HosmerLemeshow, hosmer_lemeshow_of_groups
-from pipeline.monitoring.statistics import Interval, ks_at_cut, mean_interval
+from pipeline.monitoring.statistics import Interval, ks_at_cut, mean_interval, two_sided
 from pipeline.sql import ident, literal
 
 ALL = "all"
@@ -161,7 +160,7 @@ def auc_of_placements(
     variance = Fraction(eaa * events - ea * ea, 4 * others**2 * events**2 * (events - 1)) + Fraction(
         obb * others - ob * ob, 4 * events**2 * others**2 * (others - 1)
     )
-    half = float(stats.norm.ppf(0.5 + level / 2)) * math.sqrt(variance)
+    half = two_sided(level) * math.sqrt(variance)
     return Interval(area, max(0.0, area - half), min(1.0, area + half))
 
 

@@ -75,7 +75,7 @@ def delong_interval(y: ArrayLike, score: ArrayLike, level: float = 0.95) -> Inte
     IEEE Signal Processing Letters 21 (2014) 1389-1393.
     """
     areas, covariance = _delong(y, [score])
-    half = float(stats.norm.ppf(0.5 + level / 2) * np.sqrt(covariance[0, 0]))
+    half = two_sided(level) * float(np.sqrt(covariance[0, 0]))
     return Interval(float(areas[0]), max(0.0, float(areas[0]) - half), min(1.0, float(areas[0]) + half))
 
 
@@ -95,7 +95,7 @@ def delong_test(y: ArrayLike, first: ArrayLike, second: ArrayLike, level: float 
     difference = float(areas[0] - areas[1])
     variance = float(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1])
     error = float(np.sqrt(max(variance, 0.0)))
-    half = float(stats.norm.ppf(0.5 + level / 2)) * error
+    half = two_sided(level) * error
     z = difference / error if error > 0 else 0.0
     return AucComparison(
         first=float(areas[0]),
@@ -136,7 +136,7 @@ def ks_at_cut(events: int, others: int, events_to: int, others_to: int, level: f
     estimate = float(abs(Fraction(events_to, events) - Fraction(others_to, others)))
     if min(events, others) < 2:
         return Interval(estimate, math.nan, math.nan)
-    half = _quantile(level) * math.sqrt(first * (1 - first) / events + second * (1 - second) / others)
+    half = two_sided(level) * math.sqrt(first * (1 - first) / events + second * (1 - second) / others)
     return Interval(estimate, max(0.0, estimate - half), min(1.0, estimate + half))
 
 
@@ -161,7 +161,7 @@ def mean_interval(n: int, total: float, squares: float, level: float = 0.95) -> 
     mean = total / n
     if n < 2:
         return Interval(mean, math.nan, math.nan)
-    half = _quantile(level) * math.sqrt(max(0.0, squares / n - mean * mean) / (n - 1))
+    half = two_sided(level) * math.sqrt(max(0.0, squares / n - mean * mean) / (n - 1))
     return Interval(mean, max(0.0, mean - half), min(1.0, mean + half))
 
 
@@ -236,7 +236,7 @@ def _delong(y: ArrayLike, scores: list[ArrayLike]) -> tuple[Floats, Floats]:
     return np.array(areas), covariance
 
 
-def _quantile(level: float) -> float:
+def two_sided(level: float) -> float:
     """How many standard errors a two-sided normal interval of this level reaches to each side."""
     return float(stats.norm.ppf(0.5 + level / 2))
 
