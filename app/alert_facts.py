@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from app import formats, markup
@@ -29,25 +30,34 @@ def state(alert: Alert) -> Html:
     return markup.status("stop" if alert.level == "high" else "watch", f"open, {alert.level}")
 
 
+_URGENCY = {"high": 0}
+ORDERS: Mapping[str, Callable[[Alert], Any]] = {
+    "alert": lambda a: a.id,
+    "level": lambda a: _URGENCY.get(a.level, 1),
+    "since": lambda a: a.since,
+    "told": lambda a: a.as_of,
+}
+
+
 def standing_first(alerts: Sequence[Alert]) -> list[Alert]:
     """Open before acknowledged before resolved; within, high before moderate, the newest told first."""
     rank = {OPEN: 0, ACKNOWLEDGED: 1, RESOLVED: 2}
     return sorted(alerts, key=lambda a: (rank[a.state], a.level != "high", -a.as_of.toordinal(), a.id))
 
 
-def alert_table(alerts: Sequence[Alert], caption: str) -> Html:
+def alert_table(alerts: Sequence[Alert], caption: str, order: str) -> Html:
     """Alerts in the order given, each with the likeliest cause of it."""
     columns = [
-        Column("alert"),
-        Column("stands"),
-        Column("since"),
-        Column("last told"),
+        Column("alert", order="alert"),
+        Column("stands", order="level"),
+        Column("since", order="-since"),
+        Column("last told", order="-told"),
         Column("likeliest cause", "fill clip"),
     ]
     rows: list[list[Cell]] = [
         [a.id, state(a), formats.day(a.since), formats.day(a.as_of), _likeliest(a)] for a in alerts
     ]
-    return markup.table(columns, rows, caption)
+    return markup.table(columns, rows, caption, order=order)
 
 
 def _likeliest(alert: Alert) -> Html:

@@ -18,9 +18,10 @@ from pipeline.governance.verification import Verified
 _SHORT = 110
 
 
-def record_table(records: Sequence[Record], zone: ZoneInfo, caption: str) -> Html:
-    columns = [Column("record", "number"), Column("when"), Column("who"), Column("what"), Column("about"),
-               Column("detail", "clip fill"), Column("SHA-256")]  # fmt: skip
+def record_table(records: Sequence[Record], zone: ZoneInfo, caption: str, order: str) -> Html:
+    columns = [Column("record", "number", order="-record"), Column("when"), Column("who", order="who"),
+               Column("what", order="what"), Column("about", order="about"), Column("detail", "clip fill"),
+               Column("SHA-256")]  # fmt: skip
     rows: list[list[Cell]] = [
         [
             str(r.seq),
@@ -33,7 +34,7 @@ def record_table(records: Sequence[Record], zone: ZoneInfo, caption: str) -> Htm
         ]
         for r in records
     ]
-    return markup.table(columns, rows, caption)
+    return markup.table(columns, rows, caption, order=order)
 
 
 def record(r: Record, before: Record | None, after: Record | None, zone: ZoneInfo) -> Html:

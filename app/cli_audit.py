@@ -108,7 +108,7 @@ def search(
     engine = ledger.open_ledger(Settings.load())
     found = log.records(
         engine, actor=who, action=action, subject=about, since=_start(since), until=_end(until), limit=limit,
-        newest_first=True,
+        order="-record",
     )  # fmt: skip
     if as_json:
         print_json([vars(record) | {"detail": record.facts} for record in found])

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import date
 
 import streamlit as st
 
-from app import formats
+from app import formats, orders
 from pipeline.errors import NotFound
+
+BY, PAGE = "by", "page"  # the parts of most pages: how a table is ordered, and which page of a list is shown
 
 
 def one_of(part: str, options: Mapping[str, str], what: str) -> str:
@@ -31,10 +33,31 @@ def day(part: str, default: date | None = None) -> date:
         raise NotFound(f"{asked!r} is not a date", "write it as 2026-03-14") from None
 
 
-def page_number(pages: int) -> int:
-    """The page of a list that the URL asks for, of so many; the nearest where there are fewer."""
-    asked = st.query_params.get("page", "")
-    return min(max(int(asked) if asked.isascii() and asked.isdigit() and len(asked) < 9 else 1, 1), pages)
+def order(names: Collection[str], default: str, part: str = BY) -> str:
+    """How the URL asks a table to be ordered: one of the names, with ``-`` before it for the largest first. Raises
+    NotFound for what is no order."""
+    asked = st.query_params.get(part, "")
+    if asked and orders.name(asked) not in names:
+        raise NotFound(f"nothing here is ordered by {orders.name(asked)!r}", f"take one of: {', '.join(names)}")
+    return asked or default
+
+
+def pages(count: int, size: int, part: str = PAGE) -> range:
+    """The places of a list of ``count`` that the page of it shows which the URL asks for, ``size`` a page; of a page
+    beyond the last, the last."""
+    asked = st.query_params.get(part, "")
+    number = int(asked) if asked.isascii() and asked.isdigit() and len(asked) < 9 else 1
+    first = min(max(number, 1) - 1, max(-(-count // size) - 1, 0)) * size
+    return range(first, min(first + size, count))
+
+
+def pager(count: int, size: int, part: str = PAGE) -> None:
+    """The choice among a list's pages, where there is more than one."""
+    if count <= size:
+        return
+    last, number = -(-count // size), pages(count, size, part).start // size + 1
+    key = f"{part}@{number}/{last}"
+    st.pagination(last, default=number, key=key, on_change=lambda: to_url(**{part: str(st.session_state[key])}))
 
 
 def select(
@@ -54,8 +77,8 @@ def select(
 
     def write() -> None:
         chosen = st.session_state[key]
-        meaningless = dict.fromkeys(("page", *clears), "")  # another list is read from its start
-        to_url(**meaningless, **{part: "" if first and chosen == names[0] else chosen})
+        meaningless = dict.fromkeys(clears, "")
+        new_list(**meaningless, **{part: "" if first and chosen == names[0] else chosen})
 
     st.selectbox(
         label, names, index=names.index(value), key=key, format_func=options.__getitem__, width=width, on_change=write
@@ -82,6 +105,16 @@ def night(label: str, part: str, nights: Sequence[date], value: date, *, clears:
 def to_url(**parts: str) -> None:
     """Write parts of the URL in one step of the browser's history; an empty value takes its part out."""
     st.query_params.from_dict(query(**parts))
+
+
+def new_list(**parts: str) -> None:
+    """``to_url`` where the parts ask for another list: it is read from its start."""
+    st.query_params.from_dict(from_first_page(**parts))
+
+
+def from_first_page(**parts: str) -> dict[str, str]:
+    """``query`` where the parts ask for another list, without the page of the one before."""
+    return query(**dict.fromkeys((p for p in st.query_params if p.endswith(PAGE)), ""), **parts)
 
 
 def query(**parts: str) -> dict[str, str]:

@@ -17,7 +17,7 @@ import pandas as pd
 import pyarrow as pa
 import streamlit as st
 
-from app import connections
+from app import connections, orders
 from app.session import Reader
 from pipeline.contracts import PRODUCTS
 from pipeline.monitoring.segments import PRODUCT_CODE
@@ -28,14 +28,16 @@ PAGE_SIZE = 50
 MAX_IDS = 200
 _BIGINT = re.compile(r"[+-]?\d{1,19}")
 
-# What a page may be ordered by. ``id`` closes each order, so that a page is the same on every visit.
+# What scores may be ordered by, in words and in SQL over the night, ``s``, and the one before, ``p``.
 ORDERS = {
-    "pd_desc": ("highest PD", "s.pd DESC"),
-    "pd_asc": ("lowest PD", "s.pd ASC"),
-    "rise": ("largest rise since the night before", "s.log_odds - p.log_odds DESC NULLS LAST"),
-    "fall": ("largest fall since the night before", "s.log_odds - p.log_odds ASC NULLS LAST"),
-    "id": ("id", ""),
+    "pd": ("PD", ("s.pd",)),
+    "before": ("PD of the night before", ("p.pd",)),
+    "change": ("change since the night before", ("s.pd - p.pd",)),
+    "points": ("points", ("s.score_points",)),
+    "model": ("model", ("s.model_name", "s.model_version")),
+    "id": ("id", ("s.{id}",)),
 }
+HIGHEST_PD = "-pd"
 MOVES = {
     "any": "any",
     "moved": "changed grade",
@@ -182,14 +184,15 @@ def _page(key: str, _reader: Reader, chosen: Filter, order: str, number: int) ->
 
 def _listed(reader: Reader, chosen: Filter, order: str) -> tuple[str, list[Any]]:
     """The SELECT of what a filter keeps, in an order that is the same on every visit, with its values."""
-    ranking = ORDERS[order][1]
     subject_id = ident(f"{chosen.subject}_id")
-    compares = "p." in ranking or chosen.move != "any"
+    keys = [key.format(id=subject_id) for key in ORDERS[orders.name(order)][1]]
+    ranking = [f"{key} {'DESC' if order.startswith('-') else 'ASC'} NULLS LAST" for key in keys]
+    compares = any("p." in key for key in keys) or chosen.move != "any"
     where, values = _where(reader, chosen)
     sql = (
         f"SELECT {_SCORE.format(id=subject_id)} FROM {_table(chosen.subject)} s "
         f"{_join_previous(chosen.subject) if compares else ''} WHERE {where} "
-        f"ORDER BY {ranking + ', ' if ranking else ''}s.{subject_id}"
+        f"ORDER BY {', '.join(ranking)}, s.{subject_id}"
     )
     return sql, [*([reader.previous] if compares else []), *values]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from typing import Any
 
@@ -90,24 +90,41 @@ def _launch_note(d: Drift) -> str:
     return f"PSI against the version's first nights{same}"
 
 
-def night_table(rows: Sequence[Drift], caption: str, least: int, says: Mapping[str, str]) -> Html:
+def figure_orders(least: int) -> Mapping[str, Callable[[Drift], Any]]:
+    """What stored figures of a night are ordered by; ``urgency``: what chance does not
+    explain before what it does, the most drifted first."""
+    return {
+        "urgency": lambda d: (not stands(d, least), -(d.psi or 0.0)),
+        "name": lambda d: (d.feature, d.dimension, d.segment),
+        "rank": lambda d: d.importance or None,
+        "psi": lambda d: d.psi,
+        "critical": lambda d: d.critical,
+        "without": lambda d: d.psi_without_missing,
+        "rows": lambda d: d.n,
+        "bins": lambda d: d.bins,
+        "missing": lambda d: d.missing_rate,
+    }
+
+
+def night_table(rows: Sequence[Drift], caption: str, least: int, says: Mapping[str, str], order: str) -> Html:
     """A night's features with their figures, in the order given; the first column is the feature.
 
     says: feature → its definition, for whoever points at its name.
     """
     columns = [
-        Column("feature"),
-        Column("importance rank", "number"),
-        Column("PSI", "number"),
-        Column("critical", "number"),
-        Column("without missing", "number"),
-        Column("verdict"),
-        Column("rows", "number"),
-        Column("bins", "number"),
-        Column("missing", "number"),
+        Column("feature", order="name"),
+        Column("importance rank", "number", order="rank"),
+        Column("PSI", "number", order="-psi"),
+        Column("critical", "number", order="-critical"),
+        Column("without missing", "number", order="-without"),
+        Column("verdict", order="urgency"),
+        Column("rows", "number", order="-rows"),
+        Column("bins", "number", order="-bins"),
+        Column("missing", "number", order="-missing"),
         Column("floor", "fill"),
     ]
-    return markup.table(columns, [[_name(d.feature, says), *_cells(d, least)] for d in rows], caption)
+    cells = [[_name(d.feature, says), *_cells(d, least)] for d in rows]
+    return markup.table(columns, cells, caption, order=order)
 
 
 def _name(feature: str, says: Mapping[str, str]) -> Cell:
@@ -128,20 +145,15 @@ def _cells(d: Drift, least: int) -> list[Cell]:
     ]
 
 
-def worst_first(rows: Sequence[Drift], least: int) -> list[Drift]:
-    """Segments of a night, those that stand before those that chance explains, the most drifted first."""
-    return sorted(rows, key=lambda d: (not stands(d, least), -(d.psi or 0.0), d.dimension, d.segment))
-
-
-def segment_table(rows: Sequence[Drift], caption: str, least: int) -> Html:
+def segment_table(rows: Sequence[Drift], caption: str, least: int, order: str) -> Html:
     """One feature in segments of a night, in the order given."""
     columns = [
-        Column("segment"),
-        Column("PSI", "number"),
-        Column("critical", "number"),
-        Column("verdict"),
-        Column("rows", "number"),
-        Column("missing", "number"),
+        Column("segment", order="name"),
+        Column("PSI", "number", order="-psi"),
+        Column("critical", "number", order="-critical"),
+        Column("verdict", order="urgency"),
+        Column("rows", "number", order="-rows"),
+        Column("missing", "number", order="-missing"),
         Column("against", "fill"),
     ]
     cells: list[list[Cell]] = [
@@ -156,7 +168,7 @@ def segment_table(rows: Sequence[Drift], caption: str, least: int) -> Html:
         ]
         for d in rows
     ]
-    return markup.table(columns, cells, caption)
+    return markup.table(columns, cells, caption, order=order)
 
 
 def cause_list(causes: Sequence[Cause]) -> Html:

@@ -7,7 +7,7 @@ from datetime import date
 
 import streamlit as st
 
-from app import charts_drift, controls, drift_facts, formats, markup, session, shell, watch_data
+from app import charts_drift, controls, drift_facts, formats, markup, orders, session, shell, watch_data
 from app.drift_asked import Asked
 from app.markup import Html
 from app.session import Home
@@ -58,17 +58,24 @@ def show(home: Home, asked: Asked, d: Drift, rows: Sequence[Drift], definition: 
             _cause(home, asked, d)
         with right:
             found = watch_data.by_segment(home, d.as_of, asked.model, d.version, d.feature)
-            note = f"{len(found)} of {formats.day(d.as_of)}, the most drifted first"
-            st.html(markup.block(markup.heading("By segment", note)))
-            if found:
-                least = home.portfolio.monitoring.minimum_rows
-                worst, caption = drift_facts.worst_first(found, least), f"{d.feature} by segment"
-                st.html(markup.block(drift_facts.segment_table(worst[:SHOWN_SEGMENTS], caption, least)))
-                if rest := worst[SHOWN_SEGMENTS:]:
-                    with st.expander(f"{formats.plural(len(rest), 'other segment')}"):
-                        st.html(markup.block(drift_facts.segment_table(rest, f"{caption}, the others", least)))
-            else:
-                st.html(markup.block(markup.quiet("No segment of this night is stored.")))
+            _by_segment(home, d, found)
+
+
+def _by_segment(home: Home, d: Drift, found: Sequence[Drift]) -> None:
+    """The night in segments, a page at a time, in the order that the heads choose."""
+    head = markup.heading("By segment", f"{len(found)} of {formats.day(d.as_of)}")
+    if not found:
+        st.html(markup.block(head, markup.quiet("No segment of this night is stored.")))
+        return
+    least = home.portfolio.monitoring.minimum_rows
+    keys = drift_facts.figure_orders(least)
+    order = controls.order(keys, "urgency")
+    place = controls.pages(len(found), SHOWN_SEGMENTS)
+    named = sorted(found, key=keys["name"])
+    shown = orders.arranged(named, order, keys)[place.start : place.stop]
+    table = drift_facts.segment_table(shown, f"{d.feature} by segment", least, order)
+    shell.linked_table("segments", head, table, shell.DRIFT)
+    controls.pager(len(found), SHOWN_SEGMENTS)
 
 
 def _distribution(home: Home, asked: Asked, d: Drift, filled: Filled) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any, Protocol
@@ -58,13 +58,21 @@ def verdict(proof: Proof) -> Html:
     return Html(f"<p>{markup.status('stop', failed)}</p>{table}")
 
 
-def feature_table(features: Sequence[Explanatory], chosen: str | None, caption: str, currency: str) -> Html:
+ORDERS: Mapping[str, Callable[[Explanatory], Any]] = {
+    "feature": lambda f: f.name,
+    "strength": lambda f: None if f.contribution is None else abs(f.contribution),
+}
+
+
+def feature_table(
+    features: Sequence[Explanatory], chosen: str | None, caption: str, currency: str, order: str = ""
+) -> Html:
     """Features with value, unit, contribution and definition; the first column holds the names."""
     columns = [
-        Column("feature"),
+        Column("feature", order="feature"),
         Column("value", "number"),
         Column("unit"),
-        Column("log-odds", "number"),
+        Column("log-odds", "number", order="-strength"),
         Column("definition", "clip"),
     ]
     rows: list[list[Cell]] = [
@@ -77,7 +85,7 @@ def feature_table(features: Sequence[Explanatory], chosen: str | None, caption: 
         ]
         for f in features
     ]
-    return markup.table(columns, rows, caption)
+    return markup.table(columns, rows, caption, order=order)
 
 
 def contribution(adds: float | None, of: Any) -> Html:

@@ -8,7 +8,7 @@ from datetime import datetime
 from html import escape
 from zoneinfo import ZoneInfo
 
-from app import formats
+from app import formats, orders
 
 SIGNS = {"ok": "✓", "watch": "▲", "stop": "✕", "none": "◌"}
 
@@ -106,22 +106,42 @@ def with_code(text: str) -> str:
 
 @dataclass(frozen=True)
 class Column:
-    """A table's column: its head with the unit, whether it holds figures, text that wraps or takes what is left, and
-    what its head says when pointed at."""
+    """A table's column: its head with the unit, whether it holds figures, text that wraps or takes what is left, what
+    its head says when pointed at, and the order (as ``orders`` writes one) that choosing it asks for first."""
 
     head: str
     kind: str = ""
     hint: str = ""
-
-    @property
-    def html(self) -> str:
-        title = f" title='{escape(self.hint)}'" if self.hint else ""
-        return f"<th scope='col' class='{self.kind}'{title}>{escape(self.head)}</th>"
+    order: str = ""
 
 
-def table(columns: Sequence[Column], rows: Iterable[Sequence[Cell]], caption: str, *, fit: bool = False) -> Html:
-    """A table whose first column names the row. ``caption`` is for those who hear the page; ``fit`` keeps it narrow."""
-    head = "".join(c.html for c in columns)
+@dataclass(frozen=True)
+class Table(Html):
+    """A table, and the heads that order it: each with what it orders by next, left to right."""
+
+    heads: tuple[tuple[str, str], ...] = ()
+
+
+def table(
+    columns: Sequence[Column], rows: Iterable[Sequence[Cell]], caption: str, *, fit: bool = False, order: str = ""
+) -> Table:
+    """A table whose first column names the row. ``caption`` is for those who hear the page; ``fit`` keeps it narrow.
+
+    order: how the rows stand; without it the table has no heads that order it.
+    """
+    heads: list[tuple[str, str]] = []
+    cells_of_head = []
+    for c in columns:
+        title = f" title='{escape(c.hint)}'" if c.hint else ""
+        kind, sign, sorts = c.kind, "", ""
+        if order and c.order:
+            kind, chosen = f"{kind} head{len(heads) + 1}".strip(), orders.name(c.order) == orders.name(order)
+            heads.append((c.head, orders.opposite(order) if chosen else c.order))
+            if chosen:
+                falls = order.startswith("-")
+                sign, sorts = (" ↓" if falls else " ↑"), f" aria-sort='{'de' if falls else 'a'}scending'"
+        cells_of_head.append(f"<th scope='col' class='{kind}'{title}{sorts}>{escape(c.head)}{sign}</th>")
+    head = "".join(cells_of_head)
     body = []
     for row in rows:
         cells = [
@@ -130,9 +150,10 @@ def table(columns: Sequence[Column], rows: Iterable[Sequence[Cell]], caption: st
         ]
         body.append(f"<tr>{''.join(cells)}</tr>")
     width = "fit" if fit else ""
-    return Html(
+    return Table(
         f"<div class='scroll'><table class='{width}' aria-label='{escape(caption)}'><thead><tr>{head}</tr></thead>"
-        f"<tbody>{''.join(body)}</tbody></table></div>"
+        f"<tbody>{''.join(body)}</tbody></table></div>",
+        tuple(heads),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -33,16 +33,35 @@ _METRICS = (
 )
 _MAY = {1: "only rise", -1: "only fall", 0: "either"}
 _DOES = {1: "rises", -1: "falls", 0: "neither clearly", None: formats.MISSING}
+_RANK = {"high": 0, "medium": 1, "low": 2}
 
 
 # ── the inventory ────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def inventory_table(listed: Sequence[Listed], book: Book, zone: ZoneInfo, today: date) -> Html:
-    columns = [Column("model"), Column("materiality"), Column("inherent risk"), Column("exposure", "number"),
-               Column("subjects", "number"), Column("in production"), Column("signed until"), Column("next review"),
-               Column("findings", "number"), Column("owed", "number"),
-               Column("owner", "wrap fill")]  # fmt: skip
+def inventory_orders(book: Book) -> Mapping[str, Callable[[Listed], Any]]:
+    """What the inventory is ordered by."""
+    return {
+        "model": lambda found: found.name,
+        "materiality": lambda found: _RANK.get(found.spec.materiality),
+        "risk": lambda found: _RANK.get(found.entry.inherent_risk),
+        "exposure": lambda found: found.exposure.amount if found.exposure else None,
+        "subjects": lambda found: found.exposure.subjects if found.exposure else None,
+        "until": lambda found: rules.expires_at(found.in_force) if found.in_force else None,
+        "review": lambda found: found.review.due,
+        "findings": lambda found: len(open_findings(book, found.name)),
+        "owed": lambda found: len(found.owed),
+        "owner": lambda found: found.entry.owner or None,
+    }
+
+
+def inventory_table(listed: Sequence[Listed], book: Book, zone: ZoneInfo, today: date, order: str) -> Html:
+    columns = [Column("model", order="model"), Column("materiality", order="materiality"),
+               Column("inherent risk", order="risk"), Column("exposure", "number", order="-exposure"),
+               Column("subjects", "number", order="-subjects"), Column("in production"),
+               Column("signed until", order="until"), Column("next review", order="review"),
+               Column("findings", "number", order="-findings"), Column("owed", "number", order="-owed"),
+               Column("owner", "wrap fill", order="owner")]  # fmt: skip
     rows: list[list[Cell]] = [
         [
             found.name,
@@ -59,7 +78,7 @@ def inventory_table(listed: Sequence[Listed], book: Book, zone: ZoneInfo, today:
         ]
         for found in listed
     ]
-    return markup.table(columns, rows, "Model inventory")
+    return markup.table(columns, rows, "Model inventory", order=order)
 
 
 def inventory_rows(listed: Sequence[Listed], book: Book) -> Iterator[dict[str, object]]:
@@ -230,10 +249,23 @@ def card_figures(f: ValidationFacts, zone: ZoneInfo) -> Html:
     )
 
 
-def feature_table(features: Sequence[Feature], effect: Mapping[str, float]) -> Html:
+def feature_orders(effect: Mapping[str, float]) -> Mapping[str, Callable[[Feature], Any]]:
+    """What a version's features are ordered by; effect: feature → mean effect on the log-odds."""
+    return {
+        "feature": lambda x: x.name,
+        "gain": lambda x: x.share,
+        "effect": lambda x: effect.get(x.name),
+        "may": lambda x: _MAY[x.constraint],
+        "does": lambda x: _DOES[x.rises],
+        "owner": lambda x: x.owner,
+    }
+
+
+def feature_table(features: Sequence[Feature], effect: Mapping[str, float], order: str) -> Html:
     """Each feature's weight and direction; pointing at its name says what it is."""
-    columns = [Column("feature"), Column("share of gain", "number"), Column("effect, log-odds", "number"),
-               Column("PD may"), Column("PD does"), Column("owner", "fill")]  # fmt: skip
+    columns = [Column("feature", order="feature"), Column("share of gain", "number", order="-gain"),
+               Column("effect, log-odds", "number", order="-effect"), Column("PD may", order="may"),
+               Column("PD does", order="does"), Column("owner", "fill", order="owner")]  # fmt: skip
     rows: list[list[Cell]] = [
         [
             markup.hint(x.name, x.description or "not described"),
@@ -245,7 +277,7 @@ def feature_table(features: Sequence[Feature], effect: Mapping[str, float]) -> H
         ]
         for x in features
     ]
-    return markup.table(columns, rows, "Features by share of gain")
+    return markup.table(columns, rows, "Features by share of gain", order=order)
 
 
 def metric_table(f: ValidationFacts) -> Html:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -81,10 +81,20 @@ def promotion_rows(book: Book, now: datetime, gone: frozenset[str]) -> Iterator[
         }
 
 
+ORDERS: Mapping[str, Callable[[Promotion], Any]] = {
+    "promotion": lambda p: p.id,
+    "what": lambda p: (p.model, p.version),
+    "requester": lambda p: p.requester,
+    "requested": lambda p: p.requested_at,
+    "findings": lambda p: sum(f.open for f in p.findings),
+}
+
+
 def promotion_table(book: Book, found: Sequence[Promotion], zone: ZoneInfo, now: datetime, gone: frozenset[str],
-                    caption: str) -> Html:  # fmt: skip
-    columns = [Column("promotion"), Column("what"), Column("standing"), Column("requested by"), Column("on"),
-               Column("open findings", "number"), Column("reason", "wrap fill")]  # fmt: skip
+                    caption: str, order: str = "") -> Html:  # fmt: skip
+    columns = [Column("promotion", order="promotion"), Column("what", order="what"), Column("standing"),
+               Column("requested by", order="requester"), Column("on", order="-requested"),
+               Column("open findings", "number", order="-findings"), Column("reason", "wrap fill")]  # fmt: skip
     rows: list[list[Cell]] = [
         [
             p.id,
@@ -97,7 +107,7 @@ def promotion_table(book: Book, found: Sequence[Promotion], zone: ZoneInfo, now:
         ]
         for p in found
     ]
-    return markup.table(columns, rows, caption)
+    return markup.table(columns, rows, caption, order=order)
 
 
 def figures(p: Promotion, e: Evidence, zone: ZoneInfo, now: datetime, disabled: frozenset[str]) -> Html:

@@ -22,17 +22,17 @@ def status(run: Run) -> Html:
     return markup.status(level, run.status)
 
 
-def run_table(runs: Sequence[Run], published: frozenset[str], zone: ZoneInfo, caption: str) -> Html:
+def run_table(runs: Sequence[Run], published: frozenset[str], zone: ZoneInfo, caption: str, order: str) -> Html:
     """Runs in the order given; the first column holds their ids."""
     columns = [
         Column("run"),
-        Column("kind"),
-        Column("as of"),
-        Column("status"),
+        Column("kind", order="kind"),
+        Column("as of", order="-as_of"),
+        Column("status", order="status"),
         Column("published"),
-        Column("started"),
+        Column("started", order="-started"),
         Column("took", "number"),
-        Column("by"),
+        Column("by", order="by"),
         Column("error", "clip"),
     ]
     rows: list[list[Cell]] = [
@@ -49,7 +49,7 @@ def run_table(runs: Sequence[Run], published: frozenset[str], zone: ZoneInfo, ca
         ]
         for r in runs
     ]
-    return markup.table(columns, rows, caption)
+    return markup.table(columns, rows, caption, order=order)
 
 
 def figures(run: Run, published: bool, zone: ZoneInfo) -> Html:

@@ -19,6 +19,7 @@ from app import (
     explanations,
     formats,
     markup,
+    orders,
     session,
     shell,
 )
@@ -35,6 +36,7 @@ from pipeline.governance.access import Actor
 PARTS = PROVE, FEATURE, SINCE = "prove", "feature", "since"
 _CLEAR = "personal data shown of"
 _STILL = {"displayModeBar": False}
+OTHERS = 25  # features of one page of those that are not in the waterfall
 
 
 def show(reader: Reader, subject: str, scores: Sequence[Score]) -> None:
@@ -71,7 +73,7 @@ def show(reader: Reader, subject: str, scores: Sequence[Score]) -> None:
         _feature(reader, subject, score, traced)
     if rest := source.features[charts_explain.STRONGEST :]:
         with st.expander(f"{formats.count(len(rest))} other features"):
-            _features(reader, subject, score, rest, feature, "other", "Other features")
+            _others(reader, subject, score, rest, feature)
     if len(scores) > 1 and not why_first:
         _moved(reader, subject, scores, actor)
 
@@ -110,7 +112,7 @@ def _not_for(actor: Actor) -> None:
 
 def here(score: Score, subject: str, **changes: str | None) -> dict[str, str]:
     """This subject's address with other parts open; None closes one."""
-    kept = {k: v for k in PARTS if (v := st.query_params.get(k))}
+    kept = {k: v for k in (*PARTS, controls.BY, controls.PAGE) if (v := st.query_params.get(k))}
     parts = {**kept, **changes}
     return session.address(**{subject: str(score.id), **parts})
 
@@ -188,6 +190,17 @@ def _why(reader: Reader, subject: str, score: Score, source: Explained | Trace, 
             st.html(markup.block(markup.quiet(sum_)))
 
 
+def _others(
+    reader: Reader, subject: str, score: Score, rest: Sequence[explain_facts.Explanatory], chosen: str | None
+) -> None:
+    """The features that are not in the waterfall, a page at a time, in the order that the heads choose."""
+    order = controls.order(explain_facts.ORDERS, "-strength")
+    place = controls.pages(len(rest), OTHERS)
+    shown = orders.arranged(rest, order, explain_facts.ORDERS)[place.start : place.stop]
+    _features(reader, subject, score, shown, chosen, "other", "Other features", order)
+    controls.pager(len(rest), OTHERS)
+
+
 def _features(
     reader: Reader,
     subject: str,
@@ -196,9 +209,10 @@ def _features(
     chosen: str | None,
     key: str,
     title: str,
+    order: str = "",
 ) -> None:
     head = markup.heading(title, "a name opens its path and its very rows")
-    table = explain_facts.feature_table(shown, chosen, title, reader.home.portfolio.currency)
+    table = explain_facts.feature_table(shown, chosen, title, reader.home.portfolio.currency, order)
     links = [(f.name, here(score, subject, feature=f.name)) for f in shown]
     shell.linked_table(key, head, table, shell.SCORES, links)
 

@@ -17,18 +17,24 @@ from pipeline.governance.promotion_log import LetScore
 
 
 def score_table(
-    subject: str, scores: Sequence[Score], grades: Sequence[str], zone: ZoneInfo, previous: date | None, caption: str
+    subject: str,
+    scores: Sequence[Score],
+    grades: Sequence[str],
+    zone: ZoneInfo,
+    previous: date | None,
+    caption: str,
+    order: str = "",
 ) -> Html:
     """Scores of one night beside the night before's; the first column holds the ids."""
     before = formats.day(previous, year=False) if previous else "night before"
     columns = [
-        Column(subject),
-        Column("PD", "number"),
-        Column(f"PD {before}", "number"),
-        Column("change", "number"),
+        Column(subject, order="id"),
+        Column("PD", "number", order="-pd"),
+        Column(f"PD {before}", "number", order="-before"),
+        Column("change", "number", order="-change"),
         Column("grade"),
-        Column("points", "number"),
-        Column("model"),
+        Column("points", "number", order="-points"),
+        Column("model", order="-model"),
         Column("scored", "fill"),
     ]
     rows: list[list[Cell]] = [
@@ -44,7 +50,7 @@ def score_table(
         ]
         for s in scores
     ]
-    return markup.table(columns, rows, caption, fit=True)
+    return markup.table(columns, rows, caption, fit=True, order=order)
 
 
 def history_table(scores: Sequence[Score], grades: Sequence[str], zone: ZoneInfo, caption: str) -> Html:

@@ -11,8 +11,8 @@ from urllib.parse import urlencode
 import streamlit as st
 from streamlit.navigation.page import Page
 
-from app import acting, formats, markup, session
-from app.markup import Html
+from app import acting, controls, formats, markup, session
+from app.markup import Html, Table
 from app.session import AS_OF, Home
 from pipeline.errors import ScoretraceError
 from pipeline.governance.access import Actor
@@ -154,17 +154,34 @@ def _step(sign: str, to: date | None, page: Page) -> None:
     st.page_link(page, label=sign, query_params=query, disabled=to is None, help=help_text, icon="")
 
 
-def linked_table(key: str, head: Html, table: Html, page: str, links: Sequence[tuple[str, dict[str, str]]]) -> None:
-    """A table whose first column links: the portal's own page links, so that a click stays in the session.
+def linked_table(
+    key: str,
+    head: Html,
+    table: Html,
+    page: str,
+    links: Sequence[tuple[str, dict[str, str]]] = (),
+    *,
+    by: str = controls.BY,
+) -> None:
+    """A table with links: the portal's own page links, so that a click stays in the session.
 
-    links: the text of each row's first cell and the query of its link, in row order.
+    links: the text of each row's first cell and the query of its link, in row order; none where rows open nothing.
+    by: the part of the query that says how the table is ordered, for heads that order it. These lead to ``page`` as
+    it is, but for that part: a table that orders stands on the page that its rows lead to.
     """
     st.html(markup.block(head))
-    with st.container(key=f"linked-{key}"):
+    with st.container(key=f"{'linked' if links else 'listed'}-{key}"):
         st.html(markup.block(table))
-        with st.container(key=f"openers-{key}"):
-            for label, query in links:
-                st.page_link(page, label=plain(label), query_params=query, icon="")
+        if links:
+            with st.container(key=f"openers-{key}"):
+                for label, query in links:
+                    st.page_link(page, label=plain(label), query_params=query, icon="")
+        if isinstance(table, Table) and table.heads:
+            with st.container(key=f"heads-{key}"):
+                for name, order in table.heads:
+                    label = f"sort by {name}, {'descending' if order.startswith('-') else 'ascending'}"
+                    query = controls.from_first_page(**{by: order})
+                    st.page_link(page, label=plain(label), query_params=query, icon="")
 
 
 def csv_button(

@@ -6,14 +6,14 @@ SQLite keeps none, and the store is written in UTC.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, Row, Select, case, func, inspect, select
+from sqlalchemy import ColumnElement, Engine, Row, Select, case, func, inspect, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline import control
@@ -250,7 +250,15 @@ def run(engine: Engine, run_id: str) -> Run:
     return _run(row)
 
 
-RUN_ORDERS = ("newest", "oldest", "as of", "outcome")
+RUN_ORDERS: Mapping[str, ColumnElement[Any]] = {
+    "run": control.runs.c.run_id,
+    "kind": control.runs.c.kind,
+    "as_of": control.runs.c.as_of,
+    "status": case({"failed": 0, "abandoned": 1, "running": 2}, value=control.runs.c.status, else_=3),
+    "started": control.runs.c.started_at,
+    "by": control.runs.c.actor,
+}
+"""What runs are ordered by; statuses with what failed first."""
 
 
 def runs(
@@ -259,22 +267,18 @@ def runs(
     kinds: Sequence[str] = (),
     since: date | None = None,
     until: date | None = None,
-    order: str = "newest",
+    order: str = "-started",
     limit: int | None = None,
     offset: int = 0,
 ) -> tuple[Run, ...]:
-    """Runs of these kinds (all kinds if none is given) with as-of dates in [since, until], in one of ``RUN_ORDERS``;
-    of these at most ``limit`` after the first ``offset``. Runs that one order does not tell apart: newest start first.
+    """Runs of these kinds (all kinds if none is given) with as-of dates in [since, until]; of these at most ``limit``
+    after the first ``offset``.
+
+    order: one of ``RUN_ORDERS``, with ``-`` before it for the largest first. What it does not tell apart: newest first.
     """
-    r = control.runs
-    newest = (r.c.started_at.desc(), r.c.run_id.desc())
-    by = {
-        "newest": newest,
-        "oldest": (r.c.started_at, r.c.run_id),
-        "as of": (r.c.as_of.desc(), *newest),
-        "outcome": (case({"failed": 0, "abandoned": 1, "running": 2}, value=r.c.status, else_=3), *newest),
-    }[order]
-    query = select(r).order_by(*by)
+    r, key = control.runs, RUN_ORDERS[order.removeprefix("-")]
+    first = key.desc() if order.startswith("-") else key.asc()
+    query = select(r).order_by(first, r.c.started_at.desc(), r.c.run_id.desc())
     if kinds:
         query = query.where(r.c.kind.in_(kinds))
     if since is not None:

@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import streamlit as st
 
-from app import alert_facts, controls, drift_facts, exports, formats, markup, session, shell
+from app import alert_facts, controls, drift_facts, exports, formats, markup, orders, session, shell
 from app.markup import Html
 from app.session import Home
 from pipeline import ledger
@@ -21,7 +21,7 @@ from pipeline.monitoring.alert_state import ACKNOWLEDGED, RESOLVED, Alert
 from pipeline.monitoring.alerts import acknowledge, alerts_of
 
 _SAID = "alert answered"
-SHOWN = 20  # of those that are over
+PAGE_SIZE = 20
 
 
 def page() -> None:
@@ -66,22 +66,22 @@ def _list(home: Home, found: Sequence[Alert]) -> None:
             )
         )
         return
+    order = controls.order(alert_facts.ORDERS, "level")
     for title, alerts, note in (
-        ("Open", is_open, "high first, newest first"),
+        ("Open", is_open, ""),
         ("Acknowledged", answered, "somebody answers for them until a date; then, or when they get worse, they reopen"),
         ("Resolved", resolved, "no longer found"),
     ):
         if not alerts:
             continue
-        every = title != "Resolved" or len(alerts) <= SHOWN or st.query_params.get("all") == "1"
-        shown = alerts if every else alerts[:SHOWN]
+        part = f"{title.lower()}_{controls.PAGE}"
+        place = controls.pages(len(alerts), PAGE_SIZE, part)
+        shown = orders.arranged(alerts, order, alert_facts.ORDERS)[place.start : place.stop]
         links = [(a.id, session.address(alert=a.id)) for a in shown]
-        table = alert_facts.alert_table(shown, f"{title} alerts")
-        head = markup.heading(title, f"{len(alerts) if every else f'the first {SHOWN} of {len(alerts)}'}, {note}")
+        table = alert_facts.alert_table(shown, f"{title} alerts", order)
+        head = markup.heading(title, ", ".join(filter(None, [formats.count(len(alerts)), note])))
         shell.linked_table(title.lower(), head, table, shell.ALERTS, links)
-        if not every:
-            with st.container(key="actions-all"):
-                st.page_link(shell.ALERTS, label=f"all {len(alerts)}", query_params=controls.query(all="1"), icon="")
+        controls.pager(len(alerts), PAGE_SIZE, part)
     shell.csv_button("alerts", lambda: exports.as_csv(map(asdict, found)))
 
 
@@ -111,7 +111,7 @@ def _alert(home: Home, actor: Actor, alert: Alert) -> None:
         with right:
             _acknowledge(home, actor, alert)
     events = [
-        event_of(r) for r in audit.records(home.engine, action="alert.", subject=f"alert:{alert.id}", newest_first=True)
+        event_of(r) for r in audit.records(home.engine, action="alert.", subject=f"alert:{alert.id}", order="-record")
     ]
     head = markup.heading("History", "newest first, as the audit log has it")
     st.html(markup.block(markup.GAP, head, alert_facts.event_table(events, home.zone)))

@@ -20,7 +20,6 @@ from pipeline.governance import export as exports
 from pipeline.governance.access import Actor
 
 PAGE_SIZE = 50
-_ORDERS = {"newest": "newest first", "oldest": "oldest first"}
 _PARTS = ("who", "what", "about", "since", "until")
 # Kind of what a record is about → its page, the part of the query that names it, and the link's words.
 _PAGES = {
@@ -49,14 +48,14 @@ def page() -> None:
 
 def _search(home: Home, actor: Actor) -> None:
     st.html(markup.block(markup.title("Audit log", "who did what, and is the record whole")))
-    order = controls.one_of("by", _ORDERS, "order of records")
-    wanted = _filters(home, order)
+    order = controls.order(audit.ORDERS, "-record")
+    wanted = _filters(home)
     count = audit.count(home.engine, **wanted)
     with st.container(key="actions", horizontal=True, vertical_alignment="center", gap="small"):
         _verify_button(home, actor)
         _export(home, actor, wanted, count)
         if not wanted["action"]:
-            query = controls.query(what="!user.sign_in", page="")
+            query = controls.from_first_page(what="!user.sign_in")
             st.page_link(shell.AUDIT, label="leave out sign-ins", query_params=query, icon="")
     _verdict(home)
     if not count:
@@ -65,23 +64,16 @@ def _search(home: Home, actor: Actor) -> None:
         following = "Next: `scoretrace init` writes the first." if whole else "Next: widen the dates, or clear a field."
         st.html(markup.block(markup.alarm("none", title, following)))
         return
-    pages = -(-count // PAGE_SIZE)
-    number = controls.page_number(pages)
-    found = audit.records(
-        home.engine, **wanted, limit=PAGE_SIZE, skip=(number - 1) * PAGE_SIZE, newest_first=order == "newest"
-    )
-    note = f"{formats.plural(count, 'record')}, {_ORDERS[order]}; a number opens the record"
+    shown = controls.pages(count, PAGE_SIZE)
+    found = audit.records(home.engine, **wanted, limit=PAGE_SIZE, skip=shown.start, order=order)
+    note = f"{formats.plural(count, 'record')}; a number opens the record"
     links = [(str(r.seq), session.address(record=str(r.seq))) for r in found]
-    table = audit_facts.record_table(found, home.zone, f"Records, {_ORDERS[order]}")
+    table = audit_facts.record_table(found, home.zone, "Records", order)
     shell.linked_table("audit", markup.heading("Records", note), table, shell.AUDIT, links)
-    if pages > 1:
-        key = f"page@{number}/{pages}"
-        st.pagination(
-            pages, default=number, key=key, on_change=lambda: controls.to_url(page=str(st.session_state[key]))
-        )
+    controls.pager(count, PAGE_SIZE)
 
 
-def _filters(home: Home, order: str) -> dict[str, Any]:
+def _filters(home: Home) -> dict[str, Any]:
     """What the URL asks for, as ``audit.records`` takes it; each field writes its own part of the URL."""
     query = st.query_params
     with st.container(key="filters", horizontal=True, vertical_alignment="bottom", gap="small"):
@@ -89,7 +81,6 @@ def _filters(home: Home, order: str) -> dict[str, Any]:
         _field("What", "what", "promotion, run.failed, !user", 220)
         _field("About", "about", "model:pd_default/3, run:ID", 260)
         since, until = _day("Since", "since"), _day("Until", "until")
-        controls.select("Order", "by", _ORDERS, order, 140)
     return {
         "actor": query.get("who") or None,
         "action": query.get("what") or None,
@@ -103,7 +94,7 @@ def _field(label: str, part: str, placeholder: str, width: int) -> None:
     key = f"audit {part}@{st.query_params.get(part, '')}"
     st.text_input(
         label, value=st.query_params.get(part, ""), key=key, placeholder=placeholder, width=width, max_chars=300,
-        on_change=lambda: controls.to_url(**{part: st.session_state[key].strip(), "page": ""}),
+        on_change=lambda: controls.new_list(**{part: st.session_state[key].strip()}),
     )  # fmt: skip
 
 
@@ -114,7 +105,7 @@ def _day(label: str, part: str) -> date | None:
 
     def write() -> None:
         chosen = st.session_state[key]
-        controls.to_url(**{part: chosen.isoformat() if chosen else "", "page": ""})
+        controls.new_list(**{part: chosen.isoformat() if chosen else ""})
 
     st.date_input(
         label, value=value, key=key, on_change=write, width=150, min_value=date(2000, 1, 1), max_value=date(2200, 1, 1)

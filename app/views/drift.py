@@ -16,6 +16,7 @@ from app import (
     exports,
     formats,
     markup,
+    orders,
     score_drift_view,
     session,
     shell,
@@ -23,6 +24,7 @@ from app import (
     watch_data,
 )
 from app.drift_asked import Asked, asked_for
+from app.markup import Html
 from app.session import Home
 from lineage.documentation import UNDOCUMENTED
 from pipeline import ledger
@@ -158,14 +160,15 @@ def _heatmap(
             st.page_link(shell.DRIFT, label=label, icon="", query_params=controls.query(all="" if every else "1"))
     with st.expander("The heatmap as tables"):
         by_name = {d.feature: d for d in tonight}
+        keys = drift_facts.figure_orders(policy.minimum_rows)
+        by = controls.order(keys, "", "table_by")
         listed = [by_name[f] for f in order if f in by_name]
-        st.html(
-            markup.block(
-                drift_facts.night_table(listed, f"Drift of {formats.day(asked.night)}", policy.minimum_rows, says),
-                markup.GAP,
-                drift_facts.heat_table(cells, features, asked.nights),
-            )
-        )
+        if by:
+            listed = orders.arranged(listed, by, keys)
+        caption = f"Drift of {formats.day(asked.night)}"
+        table = drift_facts.night_table(listed, caption, policy.minimum_rows, says, by or "as the heatmap")
+        shell.linked_table("night", Html(""), table, shell.DRIFT, by="table_by")
+        st.html(markup.block(drift_facts.heat_table(cells, features, asked.nights)))
         name = f"drift-{asked.model}-{asked.nights[0]}-{asked.nights[-1]}"
         shell.csv_button(name, lambda: exports.as_csv(map(Drift.as_dict, rows)))
 

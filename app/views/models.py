@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,11 +11,13 @@ import streamlit as st
 
 from app import (
     comparison_view,
+    controls,
     desk,
     exports,
     markup,
     model_facts,
     model_reads,
+    orders,
     promotion_facts,
     session,
     shell,
@@ -62,12 +65,15 @@ def _number(text: str, model: str) -> int:
 
 
 def _inventory(home: Home) -> None:
-    listed, book = model_reads.inventory(home), desk.approvals(home).book()
+    book = desk.approvals(home).book()
+    keys = model_facts.inventory_orders(book)
+    order = controls.order(keys, "materiality")
+    listed = orders.arranged(model_reads.inventory(home), order, keys)
     today = datetime.now(home.zone).date()
     st.html(markup.block(markup.title("Models", "what do we run, and how risky is it")))
     note = f"{len(listed)} of {home.portfolio.title}; a name opens the model"
     links = [(found.name, session.address(model=found.name)) for found in listed]
-    table = model_facts.inventory_table(listed, book, home.zone, today)
+    table = model_facts.inventory_table(listed, book, home.zone, today, order)
     shell.linked_table("inventory", markup.heading("Inventory", note), table, shell.MODELS, links)
     shell.csv_button("models", lambda: exports.as_csv(model_facts.inventory_rows(listed, book)))
     for found in listed:
@@ -145,18 +151,8 @@ def _card(home: Home, actor: Actor, model: str, number: int) -> None:
     with st.container(key="pair"):
         left, right = st.columns([13, 9], gap="medium")
         effect = {d.feature: d.mean_effect for d in f.comparison.drivers} if f.comparison else {}
-        shown, rest = f.features[: model_facts.SHOWN_FEATURES], f.features[model_facts.SHOWN_FEATURES :]
-        left.html(
-            markup.block(
-                markup.heading(
-                    "Features", f"{len(shown)} of {len(f.features)} by share of gain; point at one to read what it is"
-                ),
-                model_facts.feature_table(shown, effect),
-            )
-        )
-        if rest:
-            with left, st.expander(f"{len(rest)} more"):
-                st.html(markup.block(model_facts.feature_table(rest, effect)))
+        with left:
+            _features(f, effect)
         right.html(
             markup.block(
                 markup.heading("Performance"),
@@ -194,6 +190,18 @@ def _against_champion(home: Home, actor: Actor, f: ValidationFacts) -> None:
     kept = store.of_training(home.engine, str(f.training["run_id"]), f.version.digest)
     if kept:
         comparison_view.movers(home, actor, kept, c)
+
+
+def _features(f: ValidationFacts, effect: Mapping[str, float]) -> None:
+    """The version's features, a page at a time, in the order that their heads choose."""
+    keys = model_facts.feature_orders(effect)
+    order = controls.order(keys, "-gain")
+    place = controls.pages(len(f.features), model_facts.SHOWN_FEATURES)
+    shown = orders.arranged(f.features, order, keys)[place.start : place.stop]
+    note = f"{place.start + 1} to {place.stop} of {len(f.features)}; point at one to read what it is"
+    table = model_facts.feature_table(shown, effect, order)
+    shell.linked_table("features", markup.heading("Features", note), table, shell.MODELS)
+    controls.pager(len(f.features), model_facts.SHOWN_FEATURES)
 
 
 def _compare_with(home: Home, model: str, number: int) -> None:

@@ -14,6 +14,7 @@ from app import (
     formats,
     inbox,
     markup,
+    orders,
     promotion_facts,
     promotion_forms,
     review_forms,
@@ -29,7 +30,7 @@ from pipeline.governance.access import Actor
 from pipeline.governance.approvals import Approvals
 from pipeline.governance.promotion_state import Book, Promotion
 
-SHOWN = 20
+PAGE_SIZE = 20
 
 
 def page() -> None:
@@ -67,19 +68,17 @@ def _inbox(home: Home, at: Approvals, actor: Actor) -> None:
         _linked("waiting", head, table, [w.promotion for w in waiting])
     else:
         st.html(markup.block(head, markup.quiet("Nothing waits for you.")))
+    order = controls.order(promotion_facts.ORDERS, "-requested")
+    every = orders.arranged(book.promotions.values(), order, promotion_facts.ORDERS)
     for state, title in promotion_facts.STATES.items():
-        found = [p for p in reversed(tuple(book.promotions.values())) if rules.status(p, now, gone) == state]
-        if found:
-            every = len(found) <= SHOWN or st.query_params.get("all") == state
-            shown = found if every else found[:SHOWN]
-            note = str(len(found)) if every else f"the newest {SHOWN} of {len(found)}"
-            table = promotion_facts.promotion_table(book, shown, home.zone, now, gone, title)
-            _linked(state, markup.heading(title, note), table, shown)
-            if not every:
-                with st.container(key=f"actions-{state}"):
-                    st.page_link(
-                        shell.PROMOTIONS, label=f"all {len(found)}", query_params=controls.query(all=state), icon=""
-                    )
+        if not (found := [p for p in every if rules.status(p, now, gone) == state]):
+            continue
+        part = f"{state}_{controls.PAGE}"
+        place = controls.pages(len(found), PAGE_SIZE, part)
+        shown = found[place.start : place.stop]
+        table = promotion_facts.promotion_table(book, shown, home.zone, now, gone, title, order)
+        _linked(state, markup.heading(title, formats.count(len(found))), table, shown)
+        controls.pager(len(found), PAGE_SIZE, part)
     shell.csv_button("promotions", lambda: exports.as_csv(promotion_facts.promotion_rows(book, now, gone)))
 
 

@@ -17,10 +17,7 @@ from pipeline.errors import NotFound
 from pipeline.governance import access
 from pipeline.ledger import DbtResult, Run
 
-RUN, WITH, KIND, BY, PAGE = "run", "with", "kind", "by", "page"
-_ORDERS = dict(
-    zip(ledger.RUN_ORDERS, ("newest first", "oldest first", "latest as-of date first", "failed first"), strict=True)
-)
+RUN, WITH, KIND = "run", "with", "kind"
 PAGE_SIZE = 40
 _FIRST = 12
 _STILL = {"displayModeBar": False}
@@ -46,35 +43,25 @@ def _list(home: Home) -> None:
         st.html(markup.block(markup.alarm("none", "no run is on record", told, following)))
         return
     kind = controls.one_of(KIND, dict.fromkeys(("", *kinds), ""), "kind of run")
-    order = controls.one_of(BY, _ORDERS, "order of runs")
-    counts = ledger.count_runs(home.engine, [kind] if kind else [])
-    pages = max(1, -(-counts // PAGE_SIZE))
-    number = controls.page_number(pages)
+    order = controls.order(ledger.RUN_ORDERS, "-started")
+    count = ledger.count_runs(home.engine, [kind] if kind else [])
     with st.container(horizontal=True, vertical_alignment="center", gap="large"):
         st.html(markup.block(markup.title("Runs", "what ran, and how did it end")), width="content")
         key = f"kind@{kind}"
         st.segmented_control(
             "Kind", ["", *kinds], default=kind, key=key, required=True, label_visibility="collapsed",
             format_func=lambda k: k or "all",
-            on_change=lambda: controls.to_url(**{KIND: st.session_state[key], PAGE: ""}),
+            on_change=lambda: controls.new_list(**{KIND: st.session_state[key]}),
         )  # fmt: skip
-        controls.select("Order", BY, _ORDERS, order, 190)
-    first = (number - 1) * PAGE_SIZE
-    runs = ledger.runs(home.engine, kinds=[kind] if kind else [], order=order, limit=PAGE_SIZE, offset=first)
-    note = (
-        f"{formats.count(first + 1)} to {formats.count(first + len(runs))} of {formats.count(counts)}, {_ORDERS[order]}"
-    )
+    shown = controls.pages(count, PAGE_SIZE)
+    runs = ledger.runs(home.engine, kinds=[kind] if kind else [], order=order, limit=PAGE_SIZE, offset=shown.start)
+    note = f"{formats.count(shown.start + 1)} to {formats.count(shown.stop)} of {formats.count(count)}"
     published = ledger.publishing_runs(home.engine, [r.run_id for r in runs])
-    table = run_facts.run_table(runs, published, home.zone, f"Runs, {_ORDERS[order]}")
+    table = run_facts.run_table(runs, published, home.zone, "Runs", order)
     links = [(r.run_id, session.address(run=r.run_id)) for r in runs]
     shell.linked_table("runs", markup.heading("On record", note), table, shell.RUNS, links)
     with st.container(horizontal=True, vertical_alignment="center", gap="large"):
-        if pages > 1:
-            key_page = f"runs@{number}/{pages}"
-            st.pagination(
-                pages, default=number, key=key_page,
-                on_change=lambda: controls.to_url(**{PAGE: str(st.session_state[key_page])}),
-            )  # fmt: skip
+        controls.pager(count, PAGE_SIZE)
         chosen = [kind] if kind else []
         shell.csv_button("runs", lambda: exports.as_csv(map(vars, ledger.runs(home.engine, kinds=chosen, order=order))))
 

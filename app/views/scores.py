@@ -17,6 +17,7 @@ from app import (
     exports,
     formats,
     markup,
+    orders,
     score_explained,
     score_facts,
     session,
@@ -71,7 +72,7 @@ def _search_box(reader: Reader) -> str:
             subject, subject_id = found[0]
             st.query_params.from_dict({**session.address(), subject: str(subject_id)})
         else:
-            controls.to_url(**{_ASKED: " ".join(ids), "page": ""})
+            controls.new_list(**{_ASKED: " ".join(ids)})
 
     st.text_input(
         "Find by id",
@@ -134,8 +135,6 @@ def _browse(reader: Reader) -> None:
     chosen, order = _filters(reader)
     count = data.matching(reader, chosen)
     whole = sum(data.grade_counts(reader, chosen.subject).values())
-    pages = max(1, -(-count // data.PAGE_SIZE))
-    number = controls.page_number(pages)
     if not whole:
         st.html(
             markup.block(
@@ -154,22 +153,16 @@ def _browse(reader: Reader) -> None:
             )
         )
         return
-    first = (number - 1) * data.PAGE_SIZE
-    scores = data.page(reader, chosen, order, number)
+    shown = controls.pages(count, data.PAGE_SIZE)
+    scores = data.page(reader, chosen, order, shown.start // data.PAGE_SIZE + 1)
+    way = "descending" if order.startswith("-") else "ascending"
     note = (
-        f"{formats.count(count)} of {formats.plural(whole, chosen.subject)} · {formats.count(first + 1)} to "
-        f"{formats.count(first + len(scores))} by {data.ORDERS[order][0]}"
+        f"{formats.count(count)} of {formats.plural(whole, chosen.subject)} · {formats.count(shown.start + 1)} to "
+        f"{formats.count(shown.stop)} by {data.ORDERS[orders.name(order)][0]}, {way}"
     )
-    _score_table(reader, chosen.subject, scores, f"{chosen.subject.capitalize()}s", "browse", note)
+    _score_table(reader, chosen.subject, scores, f"{chosen.subject.capitalize()}s", "browse", note, order)
     with st.container(horizontal=True, vertical_alignment="center", gap="large"):
-        if pages > 1:
-            key = f"page@{number}/{pages}"
-            st.pagination(
-                pages,
-                default=number,
-                key=key,
-                on_change=lambda: controls.to_url(page=str(st.session_state[key])),
-            )
+        controls.pager(count, data.PAGE_SIZE)
         _export(reader, chosen, order, count)
 
 
@@ -205,7 +198,7 @@ def _filters(reader: Reader) -> tuple[Filter, str]:
         _percent("to"),
         controls.one_of("move", data.MOVES, "move between grades"),
     )
-    order = controls.one_of("by", {k: v[0] for k, v in data.ORDERS.items()}, "order")
+    order = controls.order(data.ORDERS, data.HIGHEST_PD)
     with st.container(key="filters", horizontal=True, vertical_alignment="bottom", gap="small"):
         _choice("Of", "of", data.SUBJECTS, subject, lambda s: f"{s.capitalize()}s")
         key = f"grade@{chosen.grades}{subject}"
@@ -216,16 +209,15 @@ def _filters(reader: Reader) -> tuple[Filter, str]:
             default=list(chosen.grades),
             key=key,
             format_func=lambda g: f"{g} :gray[{formats.count(counts.get(g, 0))}]",
-            on_change=lambda: controls.to_url(grade=",".join(g for g in grades if g in st.session_state[key]), page=""),
+            on_change=lambda: controls.new_list(grade=",".join(g for g in grades if g in st.session_state[key])),
         )
         _bound("PD from %", "from", chosen.pd_from)
         _bound("to %", "to", chosen.pd_to)
-        controls.select("Decile", "decile", DECILES, str(chosen.decile or ""), 150)
+        controls.select("Decile", "decile", DECILES, str(chosen.decile or ""), 100)
         if len(products) > 1:
             words = {p: p.replace("_", " ") for p in products}
-            controls.select("Product", "product", {"": "any", **words}, chosen.product, 150)
-        controls.select("Grade since the night before", "move", data.MOVES, chosen.move, 190)
-        controls.select("Order", "by", {k: v[0] for k, v in data.ORDERS.items()}, order, 210)
+            controls.select("Product", "product", {"": "any", **words}, chosen.product, 130)
+        controls.select("Since the night before", "move", data.MOVES, chosen.move, 150)
     return chosen, order
 
 
@@ -238,8 +230,8 @@ def _choice(label: str, part: str, options: Sequence[str], value: str, words) ->
         key=key,
         format_func=words,
         required=True,
-        on_change=lambda: controls.to_url(
-            **{part: "" if st.session_state[key] == options[0] else st.session_state[key], "product": "", "page": ""}
+        on_change=lambda: controls.new_list(
+            **{part: "" if st.session_state[key] == options[0] else st.session_state[key], "product": ""}
         ),
     )
 
@@ -249,7 +241,7 @@ def _bound(label: str, part: str, value: float | None) -> None:
 
     def write() -> None:
         entered = st.session_state[key]
-        controls.to_url(**{part: "" if entered is None else f"{entered:g}", "page": ""})
+        controls.new_list(**{part: "" if entered is None else f"{entered:g}"})
 
     shown = None if value is None else value * 100
     st.number_input(
@@ -261,7 +253,7 @@ def _bound(label: str, part: str, value: float | None) -> None:
         format="%.2f",
         key=key,
         on_change=write,
-        width=80,
+        width=70,
         placeholder="any",
     )
 
@@ -279,9 +271,11 @@ def _percent(part: str) -> float | None:
     return number / 100
 
 
-def _score_table(reader: Reader, subject: str, scores: Sequence[Score], title: str, key: str, note: str = "") -> None:
+def _score_table(
+    reader: Reader, subject: str, scores: Sequence[Score], title: str, key: str, note: str = "", order: str = ""
+) -> None:
     head = markup.heading(title, note or f"{len(scores)} of {formats.day(reader.as_of)}")
-    table = score_facts.score_table(subject, scores, reader.home.grades, reader.zone, reader.previous, title)
+    table = score_facts.score_table(subject, scores, reader.home.grades, reader.zone, reader.previous, title, order)
     links = [(str(s.id), session.address(**{subject: str(s.id)})) for s in scores]
     shell.linked_table(key, head, table, shell.SCORES, links)
 

@@ -75,6 +75,15 @@ def head(where: Engine | Connection) -> Checkpoint:
     return Checkpoint(row.seq if row else 0, row.sha256 if row else GENESIS, at=_iso(datetime.now(UTC)))
 
 
+ORDERS = {
+    "record": audit_log.c.seq,
+    "who": audit_log.c.actor,
+    "what": audit_log.c.action,
+    "about": audit_log.c.subject,
+}
+"""What records are ordered by; their times follow their numbers."""
+
+
 def records(
     where: Engine | Connection,
     *,
@@ -86,18 +95,20 @@ def records(
     after: int = 0,
     limit: int | None = None,
     skip: int = 0,
-    newest_first: bool = False,
+    order: str = "record",
 ) -> tuple[Record, ...]:
     """The records by this actor, about this subject, with this start of their action (with ``!`` before it: without
     it), in [since, until].
 
-    Only records numbered above ``after``, at most ``limit`` after the first ``skip``; oldest first unless
-    ``newest_first``. The times must have a zone. Nothing is verified here: ``verify`` does that.
+    Only records numbered above ``after``, at most ``limit`` after the first ``skip``. The times must have a zone.
+    Nothing is verified here: ``verify`` does that.
+
+    order: one of ``ORDERS``, with ``-`` before it for the largest first. What it does not tell apart: newest first.
     """
+    key = ORDERS[order.removeprefix("-")]
+    first = key.desc() if order.startswith("-") else key.asc()
     wanted = _select(actor, action, subject, since, until).where(audit_log.c.seq > after)
-    wanted = (
-        wanted.order_by(audit_log.c.seq.desc() if newest_first else audit_log.c.seq).limit(limit).offset(skip or None)
-    )
+    wanted = wanted.order_by(first, audit_log.c.seq.desc()).limit(limit).offset(skip or None)
     if isinstance(where, Engine):
         with where.connect() as connection:
             return tuple(Record(**row) for row in connection.execute(wanted).mappings())

@@ -297,9 +297,9 @@ def test_a_list_is_taken_by_who_may_and_on_record(own_story: Story) -> None:
     reader = session.Reader(home, ledger.publication_for(own_story.engine, SECOND))  # type: ignore[arg-type]
     chosen = data.Filter(decile=10, product="card")
     analyst, viewer = (Actor(role, frozenset({role}), "password", datetime.now(UTC)) for role in ("analyst", "viewer"))
-    content = exports.scores(reader, chosen, "pd_desc", analyst)
+    content = exports.scores(reader, chosen, "-pd", analyst)
     lines = list(csv.DictReader(io.StringIO(content.decode())))
-    scores = data.page(reader, chosen, "pd_desc", 1)
+    scores = data.page(reader, chosen, "-pd", 1)
     assert len(lines) == data.matching(reader, chosen) > 0
     assert [(x["account_id"], float(x["pd"])) for x in lines[:50]] == [(str(s.id), s.pd) for s in scores]
     (taken,) = audit.records(own_story.engine, action="scores.exported")
@@ -307,4 +307,4 @@ def test_a_list_is_taken_by_who_may_and_on_record(own_story: Story) -> None:
     assert taken.facts["rows"] == len(lines) and taken.facts["filter"]["product"] == "card"
     assert taken.facts["file_sha256"] == hashlib.sha256(content).hexdigest()
     with pytest.raises(AccessDenied, match=r"scores\.export"):
-        exports.scores(reader, chosen, "pd_desc", viewer)
+        exports.scores(reader, chosen, "-pd", viewer)

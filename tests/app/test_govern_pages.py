@@ -345,11 +345,11 @@ def test_two_versions_side_by_side_show_what_differs(portal: Open, governed: tup
 
 def test_the_search_narrows_by_who_what_about_and_when(portal: Open, governed: tuple[Path, str]) -> None:
     home, id_ = governed
-    caption = "Records, newest first"
+    caption = "Records"
     found = rows_of(as_(portal, "ana", home, "audit", what="promotion", about=f"promotion:{id_}"), caption)
     assert [row[3] for row in found][-1] == "promotion.requested" and len(found) >= 5
     assert {row[2] for row in rows_of(as_(portal, "ana", home, "audit", who="dana"), caption)} == {"dana"}
-    oldest = rows_of(as_(portal, "ana", home, "audit", by="oldest"), "Records, oldest first")
+    oldest = rows_of(as_(portal, "ana", home, "audit", by="record"), caption)
     assert oldest[0][0] == "1"
     without = as_(portal, "ana", home, "audit", what="!user.sign_in")
     assert not any(row[3].startswith("user.sign_in") for row in rows_of(without, caption))
@@ -366,7 +366,7 @@ def test_a_record_says_what_happened_before_the_hashes_that_it_covers(portal: Op
     home, _ = governed
     (added, *_) = audit.records(governed_home.reopen(home).engine, action="user.add")
     assert "covers" in added.facts and len(added.facts) > 1
-    rows = rows_of(as_(portal, "ana", home, "audit", what="user.add"), "Records, newest first")
+    rows = rows_of(as_(portal, "ana", home, "audit", what="user.add"), "Records")
     assert rows and all(not row[5].startswith('{"covers') and "role" in row[5] for row in rows)
 
 
@@ -374,7 +374,7 @@ def test_a_field_writes_the_url(portal: Open, governed: tuple[Path, str]) -> Non
     app = as_(portal, "ana", governed[0], "audit")
     next(f for f in app.text_input if f.label == "What").set_value("candidate").run()
     assert app.query_params["what"] == "candidate"
-    assert {row[3] for row in rows_of(app, "Records, newest first")} == {"candidate.registered"}
+    assert {row[3] for row in rows_of(app, "Records")} == {"candidate.registered"}
 
 
 def test_pages_are_cut_in_the_database(portal: Open, own: tuple[Path, str]) -> None:
@@ -385,7 +385,7 @@ def test_pages_are_cut_in_the_database(portal: Open, own: tuple[Path, str]) -> N
     seen = [
         row[4]
         for page in "123"
-        for row in rows_of(as_(portal, "ana", home, "audit", who="robot", page=page), "Records, newest first")
+        for row in rows_of(as_(portal, "ana", home, "audit", who="robot", page=page), "Records")
     ]
     assert seen == [f"thing:{n}" for n in range(119, -1, -1)]
     assert audit.count(engine, actor="robot") == 120

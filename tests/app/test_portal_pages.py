@@ -144,7 +144,7 @@ _DECILE = "(SELECT quantile_disc(log_odds, {}) FROM scores.account_scores WHERE 
         ({"move": "moved"}, "s.grade <> p.grade"),
         ({"move": "worse"}, "s.grade > p.grade"),
         ({"move": "better"}, "s.grade < p.grade"),
-        ({"grade": "D", "move": "worse", "by": "rise"}, "s.grade = 'D' AND p.grade < 'D'"),
+        ({"grade": "D", "move": "worse", "by": "-change"}, "s.grade = 'D' AND p.grade < 'D'"),
         ({"decile": "10"}, f"s.log_odds > {_DECILE.format(0.9)}"),
         ({"decile": "1", "grade": "A,B,C"}, f"s.log_odds <= {_DECILE.format(0.1)} AND s.grade <= 'C'"),
         ({"decile": "4"}, f"s.log_odds > {_DECILE.format(0.3)} AND s.log_odds <= {_DECILE.format(0.4)}"),
@@ -246,7 +246,7 @@ def test_the_night_control_writes_the_url_and_keeps_the_subject(portal: Open, hi
 def test_a_link_names_the_night_that_is_shown_and_what_is_open(portal: Open, history: Path) -> None:
     app = portal(history, "scores", account=str(FIRST_ID))
     assert app.code[0].value.endswith(f"?as_of=2026-03-14&account={FIRST_ID}"), "also of the newest night"
-    run_id = rows_of(portal(history, "runs"), "Runs, newest first")[0][0]
+    run_id = rows_of(portal(history, "runs"), "Runs")[0][0]
     app = portal(history, "runs", run=run_id)
     assert app.code[0].value.endswith(f"?run={run_id}")
     assert "As of" not in [s.label for s in app.selectbox], "a run is of one night for ever"
@@ -325,7 +325,7 @@ def test_every_page_has_the_header_and_the_navigation(portal: Open, history: Pat
 
 def test_runs_are_listed_newest_first_a_page_at_a_time(portal: Open, history: Path) -> None:
     app = portal(history, "runs")
-    rows = rows_of(app, "Runs, newest first")
+    rows = rows_of(app, "Runs")
     assert rows[0][2] == "14 Mar 2026" and rows[0][4] == "yes" and len(rows) == NIGHTS
     (failed,) = [row for row in rows if row[3] == "✕ failed"]
     assert failed[2] == "23 Feb 2026" and failed[4] == "–" and "0.09 of the trailing median" in failed[8]
@@ -333,17 +333,32 @@ def test_runs_are_listed_newest_first_a_page_at_a_time(portal: Open, history: Pa
 
 
 def test_runs_are_ordered_by_the_database_and_any_other_order_is_not_found(portal: Open, history: Path) -> None:
-    oldest = rows_of(portal(history, "runs", by="oldest"), "Runs, oldest first")
-    assert oldest == rows_of(portal(history, "runs"), "Runs, newest first")[::-1]
-    assert rows_of(portal(history, "runs", by="outcome"), "Runs, failed first")[0][3] == "✕ failed"
-    app = portal(history, "runs", page="2")
-    next(s for s in app.selectbox if s.label == "Order").set_value("oldest").run()
-    assert (app.query_params["by"], "page" in app.query_params) == ("oldest", False), "another order starts anew"
-    assert "✕ not found" in html_of(portal(history, "runs", by="colour"))
+    newest = portal(history, "runs", kind="nightly", page="2")
+    by_night = rows_of(portal(history, "runs", by="as_of"), "Runs")
+    assert by_night == rows_of(portal(history, "runs", by="-as_of"), "Runs")[::-1] != rows_of(newest, "Runs")
+    assert rows_of(portal(history, "runs", by="status"), "Runs")[0][3] == "✕ failed"
+    assert rows_of(portal(history, "runs", by="-status"), "Runs")[-1][3] == "✕ failed"
+    heads = {label: query for label, query in links_of(newest) if label.startswith("sort by")}
+    assert heads["sort by started, ascending"] == "kind=nightly&by=started", "the chosen head turns, from the first page"
+    assert heads["sort by as of, descending"] == "kind=nightly&by=-as_of"
+    for no_order in ("colour", "-", "--started", "started,run"):
+        assert "✕ not found" in html_of(portal(history, "runs", by=no_order))
+
+
+@pytest.mark.parametrize(
+    ("by", "column"), [("pd", 1), ("-pd", 1), ("before", 2), ("-change", 3), ("points", 5), ("-id", 0)]
+)
+def test_each_head_of_the_scores_orders_the_whole_book(portal: Open, history: Path, by: str, column: int) -> None:
+    pages = [rows_of(portal(history, "scores", by=by, page=str(n)), "Accounts") for n in range(1, 7)]
+    shown = [row[column] for rows in pages for row in rows]
+    assert len(shown) == ACCOUNTS
+    figures = [float(re.sub(r"[^\d.−]", "", text).replace("−", "-")) for text in shown if text != "–"]
+    assert figures == sorted(figures, reverse=by.startswith("-"))
+    assert "–" not in shown[: len(figures)], "what has no figure stands last"
 
 
 def test_a_failed_run_says_what_failed_and_what_comes_next(portal: Open, history: Path) -> None:
-    listed = rows_of(portal(history, "runs"), "Runs, newest first")
+    listed = rows_of(portal(history, "runs"), "Runs")
     run_id = next(row[0] for row in listed if row[3] == "✕ failed")
     app = portal(history, "runs", run=run_id)
     page = html_of(app)

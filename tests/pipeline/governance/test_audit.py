@@ -222,7 +222,7 @@ def test_search(engine: Engine) -> None:
     assert found(subject="model:pd_default/3") == [3]
     assert found(after=2) == [3, 4]
     assert found(limit=2) == [1, 2]
-    assert found(limit=2, newest_first=True) == [4, 3]
+    assert found(limit=2, order="-record") == [4, 3]
     times = [datetime.fromisoformat(r.at) for r in made]
     assert found(since=times[1], until=times[2]) == [2, 3]
     assert found(until=times[0] - timedelta(microseconds=1)) == []

@@ -74,7 +74,7 @@ def test_a_forged_event_is_named_and_lets_nobody_in(store: Engine, kind: str, va
             attempt()
         assert "scoretrace audit verify" in refused.value.next_step
     assert sign_in(store, "ben").roles == {"approver"}, "others work on"
-    last = next(r for r in audit.records(store, newest_first=True) if r.action == "user.sign_in_refused")
+    last = next(r for r in audit.records(store, order="-record") if r.action == "user.sign_in_refused")
     assert last.facts["standing"] == "not covered"
 
 

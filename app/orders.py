@@ -1,0 +1,26 @@
+"""The order of a table: the name of a column, or ``-`` and the name where the largest stands first. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def opposite(order: str) -> str:
+    """``pd`` ↔ ``-pd``."""
+    return order[1:] if order.startswith("-") else f"-{order}"
+
+
+def name(order: str) -> str:
+    """The column of an order: ``-pd`` → ``pd``."""
+    return order.removeprefix("-")
+
+
+def arranged(items: Iterable[T], order: str, keys: Mapping[str, Callable[[T], Any]]) -> list[T]:
+    """Items by the key that an order names. What has no value stands last either way; what is alike stays as it was."""
+    key, valued, rest = keys[name(order)], list[T](), list[T]()
+    for item in items:
+        (rest if key(item) is None else valued).append(item)
+    return sorted(valued, key=key, reverse=order.startswith("-")) + rest
