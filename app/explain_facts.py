@@ -15,7 +15,7 @@ from lineage.trace import Proof, Source, TracedFeature
 from pipeline.contracts import CONTRACTS, ID, LANDING_COLUMNS, MONEY
 from pipeline.contracts import Column as ContractColumn
 
-ROWS_SHOWN = 100
+ROWS_SHOWN = 50
 _HEADS = {"load_date": "loaded", "source_file": "file", "source_row": "record"}
 _PARTS = {
     "time": "the same rows asked a night later: windows roll on, ages grow",

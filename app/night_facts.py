@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 from app import formats, markup
 from app.inbox import SIGNATURE, Waiting
 from app.markup import Cell, Column, Html, Step
+from pipeline.gates import UNITS
 from pipeline.governance.promotion_log import LetScore
 from pipeline.governance.promotion_state import Finding, Promotion
 from pipeline.ledger import (
@@ -206,6 +207,14 @@ def task_strip(run: Run, attempts: Sequence[TaskAttempt]) -> Html:
     return Html(f"{markup.heading('The night', note)}{markup.GAP}{markup.strip(steps(attempts))}")
 
 
+def observed(g: GateVerdict) -> str:
+    """A gate's figure with its unit."""
+    unit = UNITS.get(g.gate)
+    if g.observed is None or unit is None:  # a gate that this version does not know stays readable
+        return formats.decimal(g.observed)
+    return formats.probability(g.observed) if unit == "share" else formats.plural(round(g.observed), unit)
+
+
 def gate_table(gates: Sequence[GateVerdict], caption: str) -> Html:
     """Verdicts with their figures and bounds, in the order given."""
     columns = [
@@ -220,7 +229,7 @@ def gate_table(gates: Sequence[GateVerdict], caption: str) -> Html:
             g.gate,
             g.subject,
             markup.status(*VERDICT.get(g.verdict, ("none", g.verdict))),
-            formats.decimal(g.observed),
+            observed(g),
             markup.join([g.message.removeprefix(f"{g.subject}: "), markup.quiet(g.expected)], "; "),
         ]
         for g in gates

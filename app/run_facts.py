@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 from app import formats, markup
 from app.markup import Cell, Column, Html
-from app.night_facts import TASK
+from app.night_facts import TASK, observed
 from pipeline.ledger import DbtResult, DbtTotals, GateVerdict, Run, TaskAttempt
 
 _ORDER = {"fail": 0, "error": 0, "warn": 1, "skipped": 2}
@@ -231,7 +231,7 @@ def gate_changes(now: Sequence[GateVerdict], then: Sequence[GateVerdict]) -> Htm
             level = {"pass": "ok", "warn": "watch", "fail": "stop"}.get(found.verdict, "none") if found else "none"
             line += [
                 markup.status(level, found.verdict) if found else markup.quiet("not judged"),
-                formats.decimal(found.observed) if found else formats.MISSING,
+                observed(found) if found else formats.MISSING,
             ]
         rows.append(line)
     return markup.table(columns, rows, "Gate figures of both runs", fit=True)

@@ -261,14 +261,14 @@ def _path(reader: Reader, subject: str, score: Score, node: str) -> dict[str, tu
 
 
 def _rows(reader: Reader, source: Source, feeding: Sequence[str]) -> None:
-    count = len(source.rowids)
-    note = f"{formats.plural(count, 'row')} fed it"
-    if count > explain_facts.ROWS_SHOWN:
-        note += f"; the first {explain_facts.ROWS_SHOWN} are shown, the evidence pack has all"
+    count, part = len(source.rowids), f"{source.table}_{controls.PAGE}"
+    place = controls.pages(count, explain_facts.ROWS_SHOWN, part)
+    note = f"{formats.plural(count, 'row')} fed it, newest first"
     currency = reader.home.portfolio.currency
     head = markup.heading(f"raw.{source.table}", note)
-    shown, caption = explain_facts.newest_first(source)[: explain_facts.ROWS_SHOWN], f"Rows of raw.{source.table}"
+    shown, caption = explain_facts.newest_first(source)[place.start : place.stop], f"Rows of raw.{source.table}"
     st.html(markup.block(head, explain_facts.row_table(source.table, shown, currency, caption, feeding)))
+    controls.pager(count, explain_facts.ROWS_SHOWN, part)
     with st.expander("Every column of these rows"):
         every = explain_facts.row_table(source.table, shown, currency, f"{caption} with every column")
         st.html(markup.block(every))

@@ -25,6 +25,18 @@ PASS, WARN, FAIL = "pass", "warn", "fail"
 FEW_ROWS = 30
 # Loads needed before a trailing volume means anything.
 FEW_LOADS = 5
+UNITS = {
+    "fresh": "day",
+    "volume": "row",
+    "new_file": "earlier load",
+    "unique": "repeat",
+    "fixed": "row",
+    "nulls": "share",
+    "categories": "share",
+    "plausible": "share",
+    "known_account": "row",
+}
+"""What each gate's figure counts; ``share``: of the load's rows, 0 to 1."""
 
 
 @dataclass(frozen=True)

@@ -144,6 +144,25 @@ def test_the_inbox_begins_with_what_waits_for_whoever_looks(portal: Open, govern
     assert f"promotion={id_}" in [query for _, query in links_of(vera)]
 
 
+def test_promotions_are_ordered_by_their_heads_and_read_a_page_at_a_time(portal: Open, own: tuple[Path, str]) -> None:
+    home, id_ = own
+    at = governed_home.desk(governed_home.reopen(home))
+    dana = governed_home.person("dana", "data_scientist")
+    at.withdraw(dana, id_, "asked anew")
+    asked = [id_]
+    for number in range(22):
+        asked.append(at.request(dana, "pd_default", 2, f"attempt {number}").id)
+        at.withdraw(dana, asked[-1], "asked anew")
+
+    def withdrawn(**query: str) -> list[str]:
+        return [row[0] for row in rows_of(as_(portal, "ana", home, "promotions", **query), "Withdrawn")]
+
+    assert withdrawn() == asked[::-1][:20] and withdrawn(withdrawn_page="2") == asked[::-1][20:]
+    assert withdrawn(by="requested") == asked[:20]
+    assert withdrawn(by="-findings")[0] == id_, "the one with a finding"
+    assert "✕ not found" in html_of(as_(portal, "ana", home, "promotions", by="luck"))
+
+
 def test_a_promotion_shows_all_that_its_decision_rests_on(portal: Open, governed: tuple[Path, str]) -> None:
     home, id_ = governed
     app = as_(portal, "avery", home, "promotions", promotion=id_)

@@ -51,8 +51,13 @@ def test_tonight_tells_the_latest_night(portal: Open, history: Path) -> None:
 
 
 def test_tonight_lists_the_worst_gate_first(portal: Open, history: Path) -> None:
-    verdicts = [row[2] for row in rows_of(portal(history), "Gate verdicts, worst first")]
-    assert verdicts == ["▲ warn"] + ["✓ pass"] * 5
+    rows = rows_of(portal(history), "Gate verdicts, worst first")
+    assert [row[2] for row in rows] == ["▲ warn"] + ["✓ pass"] * 5
+    figures = {row[0]: row[3] for row in rows}
+    assert figures == {
+        "nulls": "0.40%", "fresh": "0 days", "volume": "1\u202f243 rows", "unique": "0 repeats", "categories": "0.00%",
+        "known_account": "0 rows",
+    }, "with their units"  # fmt: skip
 
 
 def test_tonight_shows_twelve_characters_of_a_digest_and_carries_all(portal: Open, history: Path) -> None:
@@ -339,7 +344,9 @@ def test_runs_are_ordered_by_the_database_and_any_other_order_is_not_found(porta
     assert rows_of(portal(history, "runs", by="status"), "Runs")[0][3] == "✕ failed"
     assert rows_of(portal(history, "runs", by="-status"), "Runs")[-1][3] == "✕ failed"
     heads = {label: query for label, query in links_of(newest) if label.startswith("sort by")}
-    assert heads["sort by started, ascending"] == "kind=nightly&by=started", "the chosen head turns, from the first page"
+    assert heads["sort by started, ascending"] == "kind=nightly&by=started", (
+        "the chosen head turns, from the first page"
+    )
     assert heads["sort by as of, descending"] == "kind=nightly&by=-as_of"
     for no_order in ("colour", "-", "--started", "started,run"):
         assert "✕ not found" in html_of(portal(history, "runs", by=no_order))

@@ -16,7 +16,8 @@ from pipeline import lake, ledger
 from pipeline.governance import audit, identity, users
 from pipeline.governance.access import PERSONAL_ROLES
 from pipeline.monitoring import drift
-from pipeline.monitoring.alerts import alerts_of
+from pipeline.monitoring.alert_rules import MODERATE, VOLUME, Finding
+from pipeline.monitoring.alerts import alerts_of, judge
 from tests import watched_home
 from tests.app.conftest import Open, html_of
 from tests.app.test_portal_pages import links_of, rows_of
@@ -162,6 +163,28 @@ def test_alerts_list_what_stands_with_the_likeliest_cause(portal: Open, watched:
     assert rows[0][4].startswith("raw.loan_servicing.credit_limit: its values tonight")
     assert [row[0] for row in rows_of(app, "Resolved alerts")] == [OLD_ALERT]
     assert any(query == f"alert={DRIFT_ALERT.replace('/', '%2F')}" for _, query in links_of(app))
+
+
+def test_alerts_are_ordered_by_their_heads_and_read_a_page_at_a_time(portal: Open, own_watched: Path) -> None:
+    engine = ledger.open_ledger(settings_for(own_watched))
+    run = ledger.latest_publication(engine)
+    assert run is not None
+    names = [f"volume/table_{n:02}" for n in range(30)]
+    found = [Finding(name, VOLUME, MODERATE, f"{name}: 0 rows", (name,), ()) for name in names]
+    for night, findings in ((LAST + timedelta(days=1), found), (LAST + timedelta(days=2), [])):
+        judge(engine, findings, night, run_id=run.run_id, actor="pipeline", covered=(VOLUME,))
+    engine.dispose()
+    ended = sorted([*names, OLD_ALERT, VOLUME_ALERT])
+    pages = [
+        [row[0] for row in rows_of(portal(own_watched, "alerts", by="alert", resolved_page=n), "Resolved alerts")]
+        for n in ("1", "2", "3")
+    ]
+    assert pages == [ended[:20], ended[20:], ended[20:]], "beyond the last page is the last"
+    turned = portal(own_watched, "alerts", by="-alert")
+    assert [row[0] for row in rows_of(turned, "Resolved alerts")] == ended[::-1][:20]
+    assert [row[0] for row in rows_of(portal(own_watched, "alerts"), "Open alerts")] == [DRIFT_ALERT]
+    heads = dict(links_of(portal(own_watched, "alerts", by="alert", resolved_page="2")))
+    assert heads["sort by since, descending"] == "by=-since", "another order is read from its start"
 
 
 def test_an_alert_is_acknowledged_with_a_reason_and_until_a_date(portal: Open, own_watched: Path) -> None:

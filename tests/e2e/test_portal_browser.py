@@ -101,6 +101,28 @@ def test_a_link_lies_on_the_row_that_it_opens(page: Page, address: str) -> None:
         page.wait_for_function(_ON_ONE_LINE, arg=[link.element_handle(), cell.element_handle()], timeout=WAIT)
 
 
+_LIES_ON = """([link, head]) => {
+    const [over, under] = [link, head].map(element => element.getBoundingClientRect())
+    return ['x', 'y', 'width', 'height'].every(side => Math.abs(over[side] - under[side]) < 1)
+}"""
+
+
+def test_a_head_orders_the_table_by_a_link_that_lies_on_it(page: Page, address: str) -> None:
+    page.goto(f"{address}/scores?page=2")
+    for name, turned in (("sort by change, descending", "ascending"), ("sort by change, ascending", "descending")):
+        link = page.get_by_role("link", name=name)
+        head = page.locator("[class*=st-key-linked] thead th", has_text="change")
+        page.wait_for_function(_LIES_ON, arg=[link.element_handle(), head.element_handle()], timeout=WAIT)
+        link.click()
+        expect(page.get_by_role("link", name=f"sort by change, {turned}")).to_have_count(1)
+    expect(page).to_have_url(f"{address}/scores?by=change")
+    head = page.locator("[class*=st-key-linked] thead th", has_text="change")
+    expect(head).to_have_attribute("aria-sort", "ascending")
+    page.go_back()
+    expect(page).to_have_url(f"{address}/scores?by=-change")
+    expect(head).to_have_attribute("aria-sort", "descending")
+
+
 def test_a_link_asks_for_a_sign_in_and_then_shows_what_it_names(page: Page, guarded: str) -> None:
     link = f"{guarded}/scores?account={FIRST_ID}"
     page.goto(link)
