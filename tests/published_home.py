@@ -16,11 +16,13 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import duckdb
+import pytest
 from sqlalchemy import Engine, insert
 
 from pipeline import control, lake, portfolio
 from pipeline.config import Settings
 from tests import audit_history
+from tests.conftest import made_once
 
 LAST = date(2026, 3, 14)
 ZONE = ZoneInfo("Europe/Vienna")
@@ -64,6 +66,16 @@ _GATES = (
 
 def settings_for(home: Path) -> Settings:
     return Settings.at(home, memory_limit="1GB", threads=1)
+
+
+def shared(factory: pytest.TempPathFactory) -> Path:
+    """The home with every night, made once a run. Copy it before changing it."""
+
+    def make(folder: Path) -> str:
+        build(folder / "home")
+        return ""
+
+    return made_once(factory, "history", make)[0] / "home"
 
 
 def build(home: Path, *, nights: int = NIGHTS, failed_last: bool = False) -> Settings:

@@ -17,6 +17,7 @@ from typing import Any
 import duckdb
 import numpy as np
 import pyarrow as pa
+import pytest
 
 from pipeline import lake, ledger, portfolio
 from pipeline.calendar import add_months, month_end
@@ -30,6 +31,7 @@ from pipeline.monitoring.score_drift import BASE
 from pipeline.monitoring.segments import SCORE
 from pipeline.registry import ModelVersion
 from tests import published_home
+from tests.conftest import copy_home, made_once
 from tests.published_home import CHANGED_ON, GATE_FAILED_ON, LAST
 
 MODEL = "pd_default"
@@ -55,8 +57,22 @@ _KEYS = (WHOLE, ("product", "card"), ("product", "loan"), ("arrival", "new"))
 _SHARES = {WHOLE: 1.0, ("product", "card"): 0.7, ("product", "loan"): 0.297, ("arrival", "new"): 0.003}
 
 
+def shared(factory: pytest.TempPathFactory) -> Path:
+    """The home, made once a run. Copy it before changing it."""
+
+    def make(folder: Path) -> str:
+        watch(published_home.settings_for(copy_home(published_home.shared(factory), folder / "home")))
+        return ""
+
+    return made_once(factory, "watched", make)[0] / "home"
+
+
 def build(home: Path) -> Settings:
-    settings = published_home.build(home)
+    return watch(published_home.build(home))
+
+
+def watch(settings: Settings) -> Settings:
+    """What a monitor leaves over a home with nights."""
     book = portfolio.load(settings.portfolio_dir)
     engine = ledger.open_ledger(settings)
     with closing(lake.connect(settings, read_only=False)) as con:

@@ -8,14 +8,10 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app.auditing import record
-from pipeline import ledger
 from pipeline.config import REPOSITORY
-from pipeline.governance import identity, users
 from pipeline.governance.access import PERSONAL_ROLES, RULES
-from tests import watched_home
 from tests.app.conftest import Open, html_of
-from tests.app.test_sign_in import PASSWORD, ROOT, sign_in
+from tests.app.test_sign_in import sign_in
 
 # A page, what its reader must be allowed, and a link on it that leads nowhere.
 PAGES = {
@@ -32,18 +28,6 @@ PAGES = {
 }
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home with nights, drift, outcomes and alerts, and a user for each role, who has the role's name."""
-    home = tmp_path_factory.mktemp("roles") / "home"
-    engine = ledger.open_ledger(watched_home.build(home))
-    hashed = identity.HASHER.hash(PASSWORD)
-    for role in PERSONAL_ROLES:
-        users.add(engine, ROOT, role, [role], hashed, ROOT.authenticated_at, record)
-    engine.dispose()
-    return home
-
-
 def show(app: AppTest, page: str, **query: str) -> str:
     """A page within the session: what it wrote."""
     app.switch_page(f"views/{page}.py")
@@ -54,8 +38,8 @@ def show(app: AppTest, page: str, **query: str) -> str:
 
 
 @pytest.mark.parametrize("role", PERSONAL_ROLES)
-def test_each_page_loads_or_says_who_may(portal: Open, home: Path, role: str) -> None:
-    app = sign_in(portal(home), role)
+def test_each_page_loads_or_says_who_may(portal: Open, guarded_watch: Path, role: str) -> None:
+    app = sign_in(portal(guarded_watch), role)
     for page, (needed, bad) in PAGES.items():
         said, rule = show(app, page), RULES[needed]
         if role in rule.roles:
@@ -68,8 +52,8 @@ def test_each_page_loads_or_says_who_may(portal: Open, home: Path, role: str) ->
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_signed_out_a_page_is_the_sign_in(portal: Open, home: Path, page: str) -> None:
-    said = html_of(portal(home, page))
+def test_signed_out_a_page_is_the_sign_in(portal: Open, guarded_watch: Path, page: str) -> None:
+    said = html_of(portal(guarded_watch, page))
     assert "<h1>Sign in</h1>" in said and "<table" not in said
 
 

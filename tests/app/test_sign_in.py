@@ -19,11 +19,9 @@ from pipeline import ledger
 from pipeline.config import REPOSITORY
 from pipeline.governance import audit, identity, users
 from pipeline.governance.access import Actor
-from tests.app.conftest import Open, html_of
+from tests.app.conftest import PASSWORD, ROOT, Open, html_of
 from tests.published_home import FIRST_ID, settings_for
 
-ROOT = Actor("root", frozenset({"admin"}), "home", datetime(2026, 3, 1, tzinfo=UTC))
-PASSWORD = "correct horse battery"
 KEY = acting._KEY
 
 

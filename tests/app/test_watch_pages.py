@@ -11,17 +11,15 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from app import formats
-from app.auditing import record
 from pipeline import lake, ledger
-from pipeline.governance import audit, identity, users
+from pipeline.governance import audit
 from pipeline.governance.access import PERSONAL_ROLES
 from pipeline.monitoring import drift
 from pipeline.monitoring.alert_rules import MODERATE, VOLUME, Finding
 from pipeline.monitoring.alerts import alerts_of, judge
-from tests import watched_home
 from tests.app.conftest import Open, html_of
 from tests.app.test_portal_pages import links_of, rows_of
-from tests.app.test_sign_in import PASSWORD, ROOT, sign_in
+from tests.app.test_sign_in import sign_in
 from tests.conftest import copy_home
 from tests.published_home import LAST, settings_for
 from tests.watched_home import DRIFT_ALERT, DRIFTED, MODEL, OLD_ALERT, VOLUME_ALERT
@@ -29,28 +27,9 @@ from tests.watched_home import DRIFT_ALERT, DRIFTED, MODEL, OLD_ALERT, VOLUME_AL
 PAGES = ("drift", "alerts", "outcomes")
 
 
-@pytest.fixture(scope="session")
-def watched(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    home = tmp_path_factory.mktemp("watched") / "home"
-    watched_home.build(home)
-    return home
-
-
 @pytest.fixture
 def own_watched(watched: Path, tmp_path: Path) -> Path:
     return copy_home(watched, tmp_path / "own")
-
-
-@pytest.fixture(scope="session")
-def guarded_watch(watched: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same home with a user for each role, who has the role's name."""
-    home = copy_home(watched, tmp_path_factory.mktemp("guarded") / "home")
-    engine = ledger.open_ledger(settings_for(home))
-    hashed = identity.HASHER.hash(PASSWORD)
-    for role in PERSONAL_ROLES:
-        users.add(engine, ROOT, role, [role], hashed, ROOT.authenticated_at, record)
-    engine.dispose()
-    return home
 
 
 # ── Drift ────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -15,6 +15,7 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 
 from pipeline.config import Settings
 from tests import governed_home, watched_home
+from tests.conftest import copy_home
 from tests.e2e import places
 from tests.e2e.conftest import expect_heading, window
 from tests.e2e.places import Place
@@ -49,7 +50,7 @@ class Seen:
 def homes(tmp_path_factory: pytest.TempPathFactory, story: Story) -> Iterator[list[tuple[str, list[Place], str]]]:
     """Served homes: the address, the pages, and who signs in."""
     folder = tmp_path_factory.mktemp("every-page")
-    watched_home.build(folder / "watched")
+    copy_home(watched_home.shared(tmp_path_factory), folder / "watched")
     home, _ = governed_home.shared(tmp_path_factory)
     shutil.copytree(home, folder / "governed")
     told = ("account-feature", "account-moved", "application", "column", "lineage", "run")

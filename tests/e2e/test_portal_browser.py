@@ -14,6 +14,7 @@ from pipeline import control
 from pipeline.governance import identity, users
 from pipeline.governance.access import Actor
 from tests import published_home
+from tests.conftest import copy_home
 from tests.e2e.conftest import expect_heading
 from tests.e2e.served import DONE, WAIT, served
 from tests.published_home import FIRST_ID
@@ -24,8 +25,7 @@ PASSWORD = "correct horse battery"
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A served portal over a home with a history."""
-    home = tmp_path_factory.mktemp("served") / "home"
-    published_home.build(home)
+    home = copy_home(published_home.shared(tmp_path_factory), tmp_path_factory.mktemp("served") / "home")
     with served(home) as address:
         yield address
 

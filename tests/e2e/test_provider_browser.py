@@ -15,6 +15,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from pipeline.config import Settings
 from tests import governed_home, watched_home
+from tests.conftest import copy_home
 from tests.e2e.conftest import expect_heading, window
 from tests.e2e.served import free_port, served
 
@@ -41,8 +42,7 @@ def provider() -> Iterator[int]:
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory, provider: int) -> Iterator[str]:
     """A served portal over a home with nights and alerts, whose people come from the provider."""
-    home = tmp_path_factory.mktemp("provider") / "home"
-    watched_home.build(home)
+    home = copy_home(watched_home.shared(tmp_path_factory), tmp_path_factory.mktemp("provider") / "home")
     with _served(home, provider) as address:
         yield address
 
