@@ -70,10 +70,11 @@ def check(
 
     again: check the loads of the as-of date itself once more, decided or not: a night run again shows its own gates.
     """
+    _read_loads(con)
     rows = con.execute(
-        """SELECT load_id, table_name, load_date, rows, state, supersedes FROM raw.loads l
+        """SELECT load_id, table_name, load_date, rows, state, supersedes FROM gate_loads l
         WHERE (state = ? AND (load_date <= ? OR EXISTS (
-                  FROM raw.load_months m WHERE m.load_id = l.load_id AND m.load_date <= ?)))
+                  FROM gate_load_months m WHERE m.load_id = l.load_id AND m.load_date <= ?)))
            OR (load_date = ? AND state = ?)
         ORDER BY load_date, table_name""",
         [LANDED, as_of, as_of, as_of, ACCEPTED if again else LANDED],
@@ -91,14 +92,15 @@ def freshness(con: duckdb.DuckDBPyConnection, portfolio: Portfolio, as_of: date)
     warns when it stays away for longer than it usually does.
     """
     verdicts = []
+    _read_loads(con)
     for table in portfolio.provides:
         row = con.execute(
             """WITH days AS (
                    SELECT DISTINCT d FROM (
-                       SELECT m.load_date AS d FROM raw.load_months m JOIN raw.loads l USING (load_id)
+                       SELECT m.load_date AS d FROM gate_load_months m JOIN gate_loads l USING (load_id)
                        WHERE m.table_name = $table AND l.state IN ($landed, $accepted)
                        UNION ALL
-                       SELECT load_date FROM raw.loads
+                       SELECT load_date FROM gate_loads
                        WHERE table_name = $table AND state IN ($landed, $accepted) AND rows = 0
                    ) WHERE d <= $as_of),
                gaps AS (SELECT d, d - lag(d) OVER (ORDER BY d) AS gap FROM days)
@@ -164,6 +166,13 @@ def require_passed(as_of: date, verdicts: list[Verdict]) -> None:
         )
 
 
+def _read_loads(con: duckdb.DuckDBPyConnection) -> None:
+    """The loads on record as they stand, for this connection: each look at a table of the lake asks its catalog anew,
+    which takes longer with every night that is kept."""
+    for table in ("loads", "load_months"):
+        con.execute(f"CREATE OR REPLACE TEMP TABLE {ident(f'gate_{table}')} AS FROM {ident('raw', table)}")
+
+
 def _check_load(con: duckdb.DuckDBPyConnection, portfolio: Portfolio, load: PendingLoad) -> list[Verdict]:
     contract = CONTRACTS[load.table]
     return [
@@ -181,19 +190,19 @@ def _volume(con: duckdb.DuckDBPyConnection, portfolio: Portfolio, load: PendingL
     gates = portfolio.gates
     row = con.execute(
         """SELECT median(rows), count(*) FROM (
-               SELECT m.load_date, sum(m.rows) AS rows FROM raw.load_months m JOIN raw.loads l USING (load_id)
+               SELECT m.load_date, sum(m.rows) AS rows FROM gate_load_months m JOIN gate_loads l USING (load_id)
                WHERE m.table_name = ? AND m.load_date < ? AND l.state IN (?, ?)
                GROUP BY m.load_date ORDER BY m.load_date DESC LIMIT ?)""",
         [load.table, load.load_date, LANDED, ACCEPTED, gates.volume_window],
     ).fetchone()
     own = con.execute(
-        "SELECT coalesce(sum(rows), 0), count(DISTINCT load_date) FROM raw.load_months WHERE load_id = ?",
+        "SELECT coalesce(sum(rows), 0), count(DISTINCT load_date) FROM gate_load_months WHERE load_id = ?",
         [load.load_id],
     ).fetchone()
     assert row is not None and own is not None
     typical, loads = row
     if own[1] > 1 and load.supersedes:
-        before = con.execute("SELECT rows FROM raw.loads WHERE load_id = ?", [load.supersedes]).fetchone()
+        before = con.execute("SELECT rows FROM gate_loads WHERE load_id = ?", [load.supersedes]).fetchone()
         assert before is not None
         low, high = gates.volume_low * before[0], gates.volume_high * before[0]
         verdict = PASS if low <= load.rows <= high else FAIL
@@ -217,7 +226,7 @@ def _volume(con: duckdb.DuckDBPyConnection, portfolio: Portfolio, load: PendingL
 def _repeated_file(con: duckdb.DuckDBPyConnection, load: PendingLoad) -> Verdict:
     """The same bytes under another load date are last night's file sent again."""
     twin = con.execute(
-        """SELECT other.load_id, other.load_date FROM raw.loads mine JOIN raw.loads other
+        """SELECT other.load_id, other.load_date FROM gate_loads mine JOIN gate_loads other
            ON other.table_name = mine.table_name AND other.load_date <> mine.load_date
            AND other.state = ?
            AND list_sort([f.sha256 FOR f IN other.files]) = list_sort([f.sha256 FOR f IN mine.files])
