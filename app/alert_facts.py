@@ -7,8 +7,9 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from app import formats, markup
-from app.markup import Cell, Column, Html
+from app.markup import Cell, Column, Html, Table
 from pipeline.governance.event import Event
+from pipeline.monitoring.alert_rules import HIGH, MODERATE
 from pipeline.monitoring.alert_state import ACKNOWLEDGED, OPEN, RESOLVED, Alert
 
 STATES = {OPEN: "open", ACKNOWLEDGED: "acknowledged", RESOLVED: "resolved"}
@@ -30,10 +31,10 @@ def state(alert: Alert) -> Html:
     return markup.status("stop" if alert.level == "high" else "watch", f"open, {alert.level}")
 
 
-_URGENCY = {"high": 0}
+_LEVELS = {MODERATE: 0, HIGH: 1}
 ORDERS: Mapping[str, Callable[[Alert], Any]] = {
     "alert": lambda a: a.id,
-    "level": lambda a: _URGENCY.get(a.level, 1),
+    "level": lambda a: _LEVELS.get(a.level),
     "since": lambda a: a.since,
     "told": lambda a: a.as_of,
 }
@@ -45,11 +46,11 @@ def standing_first(alerts: Sequence[Alert]) -> list[Alert]:
     return sorted(alerts, key=lambda a: (rank[a.state], a.level != "high", -a.as_of.toordinal(), a.id))
 
 
-def alert_table(alerts: Sequence[Alert], caption: str, order: str) -> Html:
+def alert_table(alerts: Sequence[Alert], caption: str, order: str) -> Table:
     """Alerts in the order given, each with the likeliest cause of it."""
     columns = [
         Column("alert", order="alert"),
-        Column("stands", order="level"),
+        Column("stands", order="-level" if any(a.state == OPEN for a in alerts) else ""),
         Column("since", order="-since"),
         Column("last told", order="-told"),
         Column("likeliest cause", "fill clip"),
@@ -87,7 +88,7 @@ def _until(alert: Alert) -> str:
     return f"until {formats.day(answer.until)}: {answer.why}" if answer else "nobody yet"
 
 
-def event_table(events: Sequence[Event], zone: ZoneInfo) -> Html:
+def event_table(events: Sequence[Event], zone: ZoneInfo) -> Table:
     """What happened to an alert, newest first, each with its record in the audit log."""
     columns = [Column("when"), Column("what"), Column("by"), Column("of the night"), Column("said", "wrap fill"),
                Column("audit record", "number")]  # fmt: skip

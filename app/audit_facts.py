@@ -9,7 +9,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from app import formats, markup
-from app.markup import Cell, Column, Html
+from app.markup import Cell, Column, Html, Table
 from pipeline.errors import RecordDamaged
 from pipeline.governance import chain, coverage
 from pipeline.governance.chain import GENESIS, Record
@@ -18,7 +18,7 @@ from pipeline.governance.verification import Verified
 _SHORT = 110
 
 
-def record_table(records: Sequence[Record], zone: ZoneInfo, caption: str, order: str) -> Html:
+def record_table(records: Sequence[Record], zone: ZoneInfo, caption: str, order: str) -> Table:
     columns = [Column("record", "number", order="-record"), Column("when"), Column("who", order="who"),
                Column("what", order="what"), Column("about", order="about"), Column("detail", "clip fill"),
                Column("SHA-256")]  # fmt: skip
@@ -37,7 +37,7 @@ def record_table(records: Sequence[Record], zone: ZoneInfo, caption: str, order:
     return markup.table(columns, rows, caption, order=order)
 
 
-def record(r: Record, before: Record | None, after: Record | None, zone: ZoneInfo) -> Html:
+def record(r: Record, before: Record | None, after: Record | None, zone: ZoneInfo) -> Table:
     """One record, with its hash made anew, and its links to the records on either side."""
     rows: list[list[Cell]] = [
         ["when", markup.at(datetime.fromisoformat(r.at), zone, seconds=True)],

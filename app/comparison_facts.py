@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from app import formats, markup
-from app.markup import Cell, Column, Html
+from app.markup import Cell, Column, Html, Table
 from pipeline.comparison.facts import Comparison, Mover, Side
 from pipeline.comparison.words import p_value, summary
 
@@ -24,7 +24,7 @@ def sentences(c: Comparison) -> Html:
     return Html(f"<ul class='said'>{lines}</ul>")
 
 
-def measures(c: Comparison) -> Html:
+def measures(c: Comparison) -> Table:
     """Both models on the same held-out rows, one measure a line, and the difference."""
     new, old = c.challenger, c.champion
     columns = [Column("measure"), Column("better is")]
@@ -44,7 +44,7 @@ def measures(c: Comparison) -> Html:
     return markup.table(columns, rows, "Measures on the same held-out rows")
 
 
-def movers(c: Comparison, found: tuple[Mover, ...], *, with_ids: bool) -> Html:
+def movers(c: Comparison, found: tuple[Mover, ...], *, with_ids: bool) -> Table:
     """The rows that the two models see most differently, with the features that differ most."""
     columns = [
         Column("account or application" if with_ids else "row"), Column("as of"), Column("champion", "number"),

@@ -96,7 +96,7 @@ def night(label: str, part: str, nights: Sequence[date], value: date, *, clears:
         key=key,
         format_func=formats.day,
         width=140,
-        on_change=lambda: to_url(
+        on_change=lambda: new_list(
             **cleared, **{part: st.session_state[key].isoformat() if st.session_state[key] else ""}
         ),
     )
@@ -109,12 +109,13 @@ def to_url(**parts: str) -> None:
 
 def new_list(**parts: str) -> None:
     """``to_url`` where the parts ask for another list: it is read from its start."""
-    st.query_params.from_dict(from_first_page(**parts))
+    st.query_params.from_dict(from_first_page(PAGE, **parts))
 
 
-def from_first_page(**parts: str) -> dict[str, str]:
-    """``query`` where the parts ask for another list, without the page of the one before."""
-    return query(**dict.fromkeys((p for p in st.query_params if p.endswith(PAGE)), ""), **parts)
+def from_first_page(*pages: str, **parts: str) -> dict[str, str]:
+    """``query`` where the parts ask for another list, without the page that the one before was at. pages: the parts
+    of the query that hold it."""
+    return query(**dict.fromkeys(pages, ""), **parts)
 
 
 def query(**parts: str) -> dict[str, str]:

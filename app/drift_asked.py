@@ -69,7 +69,7 @@ def asked_for(home: Home, stored: Sequence[Watched], as_of: date) -> Asked:
     if asked.partition("=")[1]:  # one that this night lacks is told below, with the controls to choose another
         segments.setdefault(asked, asked.replace("=", " ", 1))
     segment = controls.one_of("segment", segments, "segment")
-    order = controls.one_of("order", drift_facts.ORDERS, "order")
+    order = controls.one_of("order", drift_facts.HEATMAP_ORDERS, "order")
     with st.container(key="filters", horizontal=True, vertical_alignment="bottom", gap="small"):
         of_model = ("baseline", "segment", "night", "feature", "with", "since")
         models = {w.model: w.model for w in stored}
@@ -78,7 +78,7 @@ def asked_for(home: Home, stored: Sequence[Watched], as_of: date) -> Asked:
         controls.select("Segment", "segment", segments, segment, 160)
         controls.night("Nights from", "from", [d for d in until if d <= shown[-1]], shown[0], clears=("night",))
         controls.night("to", "to", [d for d in until if d >= shown[0]], shown[-1], clears=("night",))
-        controls.select("Order", "order", drift_facts.ORDERS, order, 165)
+        controls.select("Order", "order", drift_facts.HEATMAP_ORDERS, order, 165, clears=(drift_facts.TABLE_BY,))
     dimension, _, part = segment.partition("=")
     subject = next(m.subject for m in home.portfolio.models if m.name == model)
     key = (dimension, part) if segment else WHOLE

@@ -10,13 +10,14 @@ from typing import Any
 import pandas as pd
 
 from app import formats, markup
-from app.markup import Cell, Column, Html
+from app.markup import Cell, Column, Html, Table
 from pipeline.monitoring.alert_state import Cause
 from pipeline.monitoring.drift import Drift
 from pipeline.monitoring.policy import ARRIVAL
 from pipeline.monitoring.segments import SCORE
 
-ORDERS = {"": "importance × PSI", "importance": "importance", "psi": "largest PSI", "name": "name"}
+TABLE_BY = "table_by"  # the part of the URL that orders the table below the heatmap
+HEATMAP_ORDERS = {"": "importance × PSI", "importance": "importance", "psi": "largest PSI", "name": "name"}
 _BANDS = {"high": ("stop", "high"), "moderate": ("watch", "moderate"), "stable": ("ok", "stable")}
 
 
@@ -91,10 +92,10 @@ def _launch_note(d: Drift) -> str:
 
 
 def figure_orders(least: int) -> Mapping[str, Callable[[Drift], Any]]:
-    """What stored figures of a night are ordered by; ``urgency``: what chance does not
-    explain before what it does, the most drifted first."""
+    """What stored figures of a night are ordered by. ``urgency``: what chance explains below what it does not, and
+    then by PSI."""
     return {
-        "urgency": lambda d: (not stands(d, least), -(d.psi or 0.0)),
+        "urgency": lambda d: (stands(d, least), d.psi or 0.0),
         "name": lambda d: (d.feature, d.dimension, d.segment),
         "rank": lambda d: d.importance or None,
         "psi": lambda d: d.psi,
@@ -106,7 +107,10 @@ def figure_orders(least: int) -> Mapping[str, Callable[[Drift], Any]]:
     }
 
 
-def night_table(rows: Sequence[Drift], caption: str, least: int, says: Mapping[str, str], order: str) -> Html:
+SEGMENT_ORDERS = ("name", "psi", "critical", "urgency", "rows", "missing")
+
+
+def night_table(rows: Sequence[Drift], caption: str, least: int, says: Mapping[str, str], order: str) -> Table:
     """A night's features with their figures, in the order given; the first column is the feature.
 
     says: feature → its definition, for whoever points at its name.
@@ -117,7 +121,7 @@ def night_table(rows: Sequence[Drift], caption: str, least: int, says: Mapping[s
         Column("PSI", "number", order="-psi"),
         Column("critical", "number", order="-critical"),
         Column("without missing", "number", order="-without"),
-        Column("verdict", order="urgency"),
+        Column("verdict", order="-urgency"),
         Column("rows", "number", order="-rows"),
         Column("bins", "number", order="-bins"),
         Column("missing", "number", order="-missing"),
@@ -145,13 +149,13 @@ def _cells(d: Drift, least: int) -> list[Cell]:
     ]
 
 
-def segment_table(rows: Sequence[Drift], caption: str, least: int, order: str) -> Html:
+def segment_table(rows: Sequence[Drift], caption: str, least: int, order: str) -> Table:
     """One feature in segments of a night, in the order given."""
     columns = [
         Column("segment", order="name"),
         Column("PSI", "number", order="-psi"),
         Column("critical", "number", order="-critical"),
-        Column("verdict", order="urgency"),
+        Column("verdict", order="-urgency"),
         Column("rows", "number", order="-rows"),
         Column("missing", "number", order="-missing"),
         Column("against", "fill"),
@@ -179,7 +183,7 @@ def cause_list(causes: Sequence[Cause]) -> Html:
 
 def bin_table(
     labels: Sequence[str], before: Sequence[int], after: Sequence[int], terms: Sequence[float], names: tuple[str, str]
-) -> Html:
+) -> Table:
     """The distribution's figures: rows and shares by bin, and what each adds to the PSI."""
     columns = [
         Column("bin"),
@@ -197,7 +201,7 @@ def bin_table(
     return markup.table(columns, rows, "Rows by bin", fit=True)
 
 
-def heat_table(cells: pd.DataFrame, features: Sequence[str], nights: Sequence[date]) -> Html:
+def heat_table(cells: pd.DataFrame, features: Sequence[str], nights: Sequence[date]) -> Table:
     """The heatmap's figures; what is not significant stands in brackets."""
     by: dict[tuple[Any, Any], Any] = {(r.feature, r.as_of): r for r in cells.itertuples()}
     columns = [Column("feature"), *(Column(formats.day(d, year=False), "number") for d in nights)]

@@ -69,7 +69,7 @@ def _by_segment(home: Home, d: Drift, found: Sequence[Drift]) -> None:
         return
     least = home.portfolio.monitoring.minimum_rows
     keys = drift_facts.figure_orders(least)
-    order = controls.order(keys, "urgency")
+    order = controls.order(drift_facts.SEGMENT_ORDERS, "-urgency")
     place = controls.pages(len(found), SHOWN_SEGMENTS)
     named = sorted(found, key=keys["name"])
     shown = orders.arranged(named, order, keys)[place.start : place.stop]

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any, Protocol
 
 from app import formats, markup
-from app.markup import Cell, Column, Html
+from app.markup import Cell, Column, Html, Table
 from lineage.changes import BASE, Why
 from lineage.personal_data import MASK
 from lineage.trace import Proof, Source, TracedFeature
@@ -60,19 +60,20 @@ def verdict(proof: Proof) -> Html:
 
 ORDERS: Mapping[str, Callable[[Explanatory], Any]] = {
     "feature": lambda f: f.name,
+    "contribution": lambda f: f.contribution,
     "strength": lambda f: None if f.contribution is None else abs(f.contribution),
 }
 
 
 def feature_table(
-    features: Sequence[Explanatory], chosen: str | None, caption: str, currency: str, order: str = ""
-) -> Html:
+    features: Sequence[Explanatory], chosen: str | None, caption: str, currency: str, order: str | None = None
+) -> Table:
     """Features with value, unit, contribution and definition; the first column holds the names."""
     columns = [
         Column("feature", order="feature"),
         Column("value", "number"),
         Column("unit"),
-        Column("log-odds", "number", order="-strength"),
+        Column("log-odds", "number", order="-contribution"),
         Column("definition", "clip"),
     ]
     rows: list[list[Cell]] = [
@@ -156,7 +157,7 @@ def newest_first(source: Source) -> tuple[Mapping[str, Any], ...]:
 
 def row_table(
     table: str, rows: Sequence[Mapping[str, Any]], currency: str, caption: str, feeding: Sequence[str] | None = None
-) -> Html:
+) -> Table:
     """Rows of one raw table, each with its load, file and record.
 
     feeding: show only these columns and the key; every column, with all that landing knows, when None.
@@ -180,7 +181,7 @@ def _kind(sql_type: str) -> str:
     return "" if sql_type == ID or sql_type.startswith(("VARCHAR", "DATE")) else "number"
 
 
-def parts_table(why: Why) -> Html:
+def parts_table(why: Why) -> Table:
     """The change of a score in parts that add up."""
     columns = [
         Column("part"), Column("log-odds", "number"), Column("rows", "number"), Column("what it is", "wrap fill")
@@ -206,7 +207,7 @@ def _tables(rows: Mapping[str, Sequence[Any]]) -> str:
     return ", ".join(f"{len(found)} of raw.{table}" for table, found in rows.items())
 
 
-def moved_table(why: Why, most: int) -> Html:
+def moved_table(why: Why, most: int) -> Table:
     """The same change by feature, the rest as one line, so that it adds up again."""
     columns = [
         Column("feature"),

@@ -44,6 +44,7 @@ def scores(reader: Reader, chosen: Filter, order: str, actor: Actor) -> bytes:
         reader.home.engine, actor=actor.name, action="scores.exported", subject=about,
         detail={
             "rows": table.num_rows,
+            "order": order,
             "filter": {k: str(v) for k, v in asdict(chosen).items() if v},
             "file_sha256": hashlib.sha256(content).hexdigest(),
         },

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from app import formats, markup
-from app.markup import Cell, Column, Html
+from app.markup import Cell, Column, Html, Table
 from app.night_facts import VERDICT
 from lineage.columns import ROWS, ColumnGraph, Transformation
 from lineage.documentation import TableDoc
@@ -75,7 +75,7 @@ def _freshness(model: str | None, fresh: GateVerdict | None) -> tuple[Cell, Cell
     return age, markup.join([markup.status(level, word), fresh.expected], " ")
 
 
-def neighbour_table(found: Sequence[Reached], caption: str) -> Html:
+def neighbour_table(found: Sequence[Reached], caption: str) -> Table:
     """Columns next to the chosen one; the first column holds their names."""
     columns = [Column("column"), Column("how"), Column("kind", "fill")]
     rows: list[list[Cell]] = [[r.node, "value" if r.direct else "decides", kinds(r.transformations)] for r in found]
@@ -87,7 +87,7 @@ def kinds(transformations: Sequence[Transformation]) -> str:
     return ", ".join(sorted({t.subtype.lower().replace("_", " ") for t in transformations}))
 
 
-def test_table(tests: Sequence[DbtResult]) -> Html:
+def test_table(tests: Sequence[DbtResult]) -> Table:
     """The tests of one column that night, with how they ended."""
     columns = [Column("test"), Column("result"), Column("rows that failed", "number fill")]
     rows: list[list[Cell]] = [
@@ -119,7 +119,7 @@ def features_in(impact: Impact) -> tuple[Reached, ...]:
     return tuple(r for r in impact.columns if r.table in ("features.account_features", "features.application_features"))
 
 
-def impact_table(features: Sequence[Reached], importance: Mapping[str, Mapping[str, float]]) -> Html:
+def impact_table(features: Sequence[Reached], importance: Mapping[str, Mapping[str, float]]) -> Table:
     """Features downstream, the most important first. importance: feature table → feature → share of the gain."""
     columns = [Column("feature"), Column("of"), Column("importance", "number"), Column("how"), Column("kind", "fill")]
     rows: list[list[Cell]] = [
@@ -140,7 +140,7 @@ def weight(found: Reached, importance: Mapping[str, Mapping[str, float]]) -> flo
     return importance.get(found.table, {}).get(found.column)
 
 
-def difference_table(now: ColumnGraph, then: ColumnGraph, difference: Difference) -> Html:
+def difference_table(now: ColumnGraph, then: ColumnGraph, difference: Difference) -> Table:
     """Tables whose SQL is another in the two runs, with both hashes."""
     columns = [Column("table"), Column("model"), Column("SQL then"), Column("SQL now", "fill")]
     rows: list[list[Cell]] = [
@@ -155,7 +155,7 @@ def difference_table(now: ColumnGraph, then: ColumnGraph, difference: Difference
     return markup.table(columns, rows, "Tables whose SQL changed", fit=True)
 
 
-def edge_changes(difference: Difference, most: int) -> Html:
+def edge_changes(difference: Difference, most: int) -> Table:
     """Columns and edges that came, went or changed their way; the first ``most`` of each."""
     columns = [Column("change"), Column("from"), Column("to"), Column("way", "fill")]
     rows: list[list[Cell]] = []

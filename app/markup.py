@@ -115,6 +115,9 @@ class Column:
     order: str = ""
 
 
+MOST_HEADS = 10
+
+
 @dataclass(frozen=True)
 class Table(Html):
     """A table, and the heads that order it: each with what it orders by next, left to right."""
@@ -123,24 +126,32 @@ class Table(Html):
 
 
 def table(
-    columns: Sequence[Column], rows: Iterable[Sequence[Cell]], caption: str, *, fit: bool = False, order: str = ""
+    columns: Sequence[Column],
+    rows: Iterable[Sequence[Cell]],
+    caption: str,
+    *,
+    fit: bool = False,
+    order: str | None = None,
 ) -> Table:
     """A table whose first column names the row. ``caption`` is for those who hear the page; ``fit`` keeps it narrow.
 
-    order: how the rows stand; without it the table has no heads that order it.
+    order: how the rows stand, empty where no head is chosen; None where the table has no heads that order it. Raises
+    ValueError for more than ``MOST_HEADS`` of these, which the style sheet could not lay their links on.
     """
     heads: list[tuple[str, str]] = []
     cells_of_head = []
     for c in columns:
         title = f" title='{escape(c.hint)}'" if c.hint else ""
         kind, sign, sorts = c.kind, "", ""
-        if order and c.order:
+        if order is not None and c.order:
             kind, chosen = f"{kind} head{len(heads) + 1}".strip(), orders.name(c.order) == orders.name(order)
             heads.append((c.head, orders.opposite(order) if chosen else c.order))
             if chosen:
                 falls = order.startswith("-")
                 sign, sorts = (" ↓" if falls else " ↑"), f" aria-sort='{'de' if falls else 'a'}scending'"
         cells_of_head.append(f"<th scope='col' class='{kind}'{title}{sorts}>{escape(c.head)}{sign}</th>")
+    if len(heads) > MOST_HEADS:
+        raise ValueError(f"{caption} has {len(heads)} heads that order it; portal.css knows {MOST_HEADS}")
     head = "".join(cells_of_head)
     body = []
     for row in rows:

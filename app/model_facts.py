@@ -8,7 +8,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from app import formats, markup, promotion_facts
-from app.markup import Cell, Column, Html
+from app.markup import Cell, Column, Html, Table
 from pipeline.governance import promotion_rules as rules
 from pipeline.governance.exposure import Exposure
 from pipeline.governance.inventory_log import Listed
@@ -33,7 +33,7 @@ _METRICS = (
 )
 _MAY = {1: "only rise", -1: "only fall", 0: "either"}
 _DOES = {1: "rises", -1: "falls", 0: "neither clearly", None: formats.MISSING}
-_RANK = {"high": 0, "medium": 1, "low": 2}
+_RANK = {"low": 0, "medium": 1, "high": 2}
 
 
 # ── the inventory ────────────────────────────────────────────────────────────────────────────────────────────
@@ -55,9 +55,9 @@ def inventory_orders(book: Book) -> Mapping[str, Callable[[Listed], Any]]:
     }
 
 
-def inventory_table(listed: Sequence[Listed], book: Book, zone: ZoneInfo, today: date, order: str) -> Html:
-    columns = [Column("model", order="model"), Column("materiality", order="materiality"),
-               Column("inherent risk", order="risk"), Column("exposure", "number", order="-exposure"),
+def inventory_table(listed: Sequence[Listed], book: Book, zone: ZoneInfo, today: date, order: str) -> Table:
+    columns = [Column("model", order="model"), Column("materiality", order="-materiality"),
+               Column("inherent risk", order="-risk"), Column("exposure", "number", order="-exposure"),
                Column("subjects", "number", order="-subjects"), Column("in production"),
                Column("signed until", order="until"), Column("next review", order="review"),
                Column("findings", "number", order="-findings"), Column("owed", "number", order="-owed"),
@@ -168,7 +168,7 @@ def entry(found: Listed, zone: ZoneInfo, today: date) -> Html:
     return markup.table([Column(""), Column("", "wrap fill")], rows, "Inventory entry")
 
 
-def trigger_table(found: Listed, today: date) -> Html:
+def trigger_table(found: Listed, today: date) -> Table:
     columns = [Column("trigger"), Column("standing"), Column("when it fires", "wrap fill"),
                Column("response owed", "wrap fill"), Column("by")]  # fmt: skip
     rows: list[list[Cell]] = []
@@ -188,7 +188,7 @@ def trigger_table(found: Listed, today: date) -> Html:
 
 def version_table(
     versions: Sequence[ModelVersion], book: Book, zone: ZoneInfo, now: datetime, gone: frozenset[str]
-) -> Html:
+) -> Table:
     columns = [Column("version"), Column("registered"), Column("model text, SHA-256"),
                Column("promotion", "fill")]  # fmt: skip
     rows: list[list[Cell]] = []
@@ -256,12 +256,12 @@ def feature_orders(effect: Mapping[str, float]) -> Mapping[str, Callable[[Featur
         "gain": lambda x: x.share,
         "effect": lambda x: effect.get(x.name),
         "may": lambda x: _MAY[x.constraint],
-        "does": lambda x: _DOES[x.rises],
-        "owner": lambda x: x.owner,
+        "does": lambda x: None if x.rises is None else _DOES[x.rises],
+        "owner": lambda x: x.owner or None,
     }
 
 
-def feature_table(features: Sequence[Feature], effect: Mapping[str, float], order: str) -> Html:
+def feature_table(features: Sequence[Feature], effect: Mapping[str, float], order: str) -> Table:
     """Each feature's weight and direction; pointing at its name says what it is."""
     columns = [Column("feature", order="feature"), Column("share of gain", "number", order="-gain"),
                Column("effect, log-odds", "number", order="-effect"), Column("PD may", order="may"),
@@ -277,16 +277,16 @@ def feature_table(features: Sequence[Feature], effect: Mapping[str, float], orde
         ]
         for x in features
     ]
-    return markup.table(columns, rows, "Features by share of gain", order=order)
+    return markup.table(columns, rows, "Features", order=order)
 
 
-def metric_table(f: ValidationFacts) -> Html:
+def metric_table(f: ValidationFacts) -> Table:
     m = f.training["metrics"]
     rows: list[list[Cell]] = [[words, _metric(m, key, shape)] for key, words, shape in _METRICS if key in m]
     return markup.table([Column("measure"), Column("held-out rows", "number")], rows, "Metrics", fit=True)
 
 
-def data_table(f: ValidationFacts) -> Html:
+def data_table(f: ValidationFacts) -> Table:
     """Rows and events of each cohort, by fold."""
     rows: list[list[Cell]] = [
         [x.cohort, x.fold, formats.count(x.rows), formats.count(x.events),
@@ -298,7 +298,7 @@ def data_table(f: ValidationFacts) -> Html:
     return markup.table(columns, rows, "Training data by cohort and fold", fit=True)
 
 
-def origin(f: ValidationFacts, zone: ZoneInfo) -> Html:
+def origin(f: ValidationFacts, zone: ZoneInfo) -> Table:
     v, t = f.version, f.training
     rows: list[list[Cell]] = [
         ["model text", markup.digest(v.digest)],
@@ -321,7 +321,7 @@ def parameters(f: ValidationFacts) -> str:
 # ── two versions side by side ────────────────────────────────────────────────────────────────────────────────
 
 
-def metric_differences(old: ValidationFacts, new: ValidationFacts) -> Html:
+def metric_differences(old: ValidationFacts, new: ValidationFacts) -> Table:
     """Each on its own held-out rows; where these differ, the difference says little, and the page says so."""
     a, b = old.training["metrics"], new.training["metrics"]
     rows: list[list[Cell]] = [
@@ -366,7 +366,7 @@ def made_differently(old: ValidationFacts, new: ValidationFacts) -> Html:
     return markup.table(columns, rows, "What differs in their making")
 
 
-def feature_differences(old: ValidationFacts, new: ValidationFacts) -> Html:
+def feature_differences(old: ValidationFacts, new: ValidationFacts) -> Table:
     """Features by how much their share of gain changed, those that came or went among them."""
     a, b = {x.name: x.share for x in old.features}, {x.name: x.share for x in new.features}
     names = sorted({*a, *b}, key=lambda n: (-abs(b.get(n, 0.0) - a.get(n, 0.0)), n))[:SHOWN_FEATURES]

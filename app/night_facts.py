@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 from app import formats, markup
 from app.inbox import SIGNATURE, Waiting
-from app.markup import Cell, Column, Html, Step
+from app.markup import Cell, Column, Html, Step, Table
 from pipeline.gates import UNITS
 from pipeline.governance.promotion_log import LetScore
 from pipeline.governance.promotion_state import Finding, Promotion
@@ -215,7 +215,7 @@ def observed(g: GateVerdict) -> str:
     return formats.probability(g.observed) if unit == "share" else formats.plural(round(g.observed), unit)
 
 
-def gate_table(gates: Sequence[GateVerdict], caption: str) -> Html:
+def gate_table(gates: Sequence[GateVerdict], caption: str) -> Table:
     """Verdicts with their figures and bounds, in the order given."""
     columns = [
         Column("gate"),
@@ -239,7 +239,7 @@ def gate_table(gates: Sequence[GateVerdict], caption: str) -> Html:
 
 def model_table(
     models: Sequence[ScoredModel], promoted: Callable[[ScoredModel], LetScore | None], zone: ZoneInfo
-) -> Html:
+) -> Table:
     """Which bytes scored, how many, and who let them."""
     columns = [
         Column("model"),
@@ -263,7 +263,7 @@ def promoted_by(promotion: LetScore | None, zone: ZoneInfo) -> Html:
     return markup.join([who, markup.at(promotion.promoted_at, zone)], ", ")
 
 
-def test_table(results: Sequence[DbtResult], caption: str = "Data tests that did not pass") -> Html:
+def test_table(results: Sequence[DbtResult], caption: str = "Data tests that did not pass") -> Table:
     """Data tests with how they ended, failures first."""
     columns = [Column("test"), Column("on"), Column("result"), Column("rows", "number"), Column("message", "wrap fill")]
     rows: list[list[Cell]] = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from app import formats, markup
-from app.markup import Cell, Column, Html
+from app.markup import Cell, Column, Html, Table
 from pipeline.monitoring.outcome_reads import (
     Foreseen,
     Holdout,
@@ -19,7 +19,7 @@ ALPHA = 0.05
 """Chance of a false verdict on one grade."""
 
 
-def month_table(rows: Sequence[StoredPerformance], caption: str) -> Html:
+def month_table(rows: Sequence[StoredPerformance], caption: str) -> Table:
     """Every cohort with its figures, newest month first."""
     heads = ("rows", "events", "mean PD", "came true", "AUC", "95%", "KS", "Brier", "ECE", "slope", "HL p")
     columns = [
@@ -95,7 +95,7 @@ def figures(row: StoredPerformance, holdout: Holdout | None) -> Html:
     )
 
 
-def grade_table(rows: Sequence[StoredGrade], caption: str) -> Html:
+def grade_table(rows: Sequence[StoredGrade], caption: str) -> Table:
     """Grades with observed against expected and the Jeffreys verdict: is the PD too low?"""
     columns = [
         Column("grade"),
@@ -130,7 +130,7 @@ def grade_verdict(row: StoredGrade) -> Html:
     return markup.status("stop", "too low") if row.jeffreys_p < ALPHA else markup.status("ok", "not understated")
 
 
-def group_table(rows: Sequence[StoredGroup], caption: str) -> Html:
+def group_table(rows: Sequence[StoredGroup], caption: str) -> Table:
     """Protected groups with their approval ratio against the policy line."""
     columns = [
         Column("attribute"),
@@ -168,7 +168,7 @@ def _four_fifths(row: StoredGroup) -> Html:
     return markup.status("ok", "pass") if row.passes else markup.status("stop", "under")
 
 
-def foreseen_table(rows: Sequence[Foreseen], caption: str) -> Html:
+def foreseen_table(rows: Sequence[Foreseen], caption: str) -> Table:
     """Estimates beside what came true."""
     columns = [
         Column("month"),
@@ -194,7 +194,7 @@ def foreseen_table(rows: Sequence[Foreseen], caption: str) -> Html:
     return markup.table(columns, cells, caption, fit=True)
 
 
-def vintage_table(rows: Sequence[StoredVintage], caption: str) -> Html:
+def vintage_table(rows: Sequence[StoredVintage], caption: str) -> Table:
     """Each vintage as far as it is followed."""
     last = {r.vintage: r for r in rows}
     columns = [

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 from app import formats, markup
 from app.inbox import Waiting
-from app.markup import Cell, Column, Html
+from app.markup import Cell, Column, Html, Table
 from app.promotion_reads import Evidence
 from pipeline.governance import promotion_rules as rules
 from pipeline.governance.manifest import Compared
@@ -50,7 +50,7 @@ def standing(book: Book, p: Promotion, now: datetime, disabled: frozenset[str]) 
     return markup.status(LEVEL[status], STATES[status].lower())
 
 
-def waiting_table(items: Sequence[Waiting], zone: ZoneInfo, today: date) -> Html:
+def waiting_table(items: Sequence[Waiting], zone: ZoneInfo, today: date) -> Table:
     columns = [Column("promotion"), Column("what"), Column("waits for"), Column("since"), Column("due"),
                Column("reason", "wrap fill")]  # fmt: skip
     rows: list[list[Cell]] = [
@@ -60,9 +60,9 @@ def waiting_table(items: Sequence[Waiting], zone: ZoneInfo, today: date) -> Html
     return markup.table(columns, rows, "What waits for you")
 
 
-def promotion_rows(book: Book, now: datetime, gone: frozenset[str]) -> Iterator[dict[str, object]]:
-    """Every request as a row of a file, the newest first, with who signed it and how it stands."""
-    for p in reversed(tuple(book.promotions.values())):
+def promotion_rows(found: Sequence[Promotion], now: datetime, gone: frozenset[str]) -> Iterator[dict[str, object]]:
+    """Requests as rows of a file, in the order given, with who signed each and how it stands."""
+    for p in found:
         yield {
             "promotion": p.id,
             "model": p.model,
@@ -91,7 +91,7 @@ ORDERS: Mapping[str, Callable[[Promotion], Any]] = {
 
 
 def promotion_table(book: Book, found: Sequence[Promotion], zone: ZoneInfo, now: datetime, gone: frozenset[str],
-                    caption: str, order: str = "") -> Html:  # fmt: skip
+                    caption: str, order: str | None = None) -> Table:  # fmt: skip
     columns = [Column("promotion", order="promotion"), Column("what", order="what"), Column("standing"),
                Column("requested by", order="requester"), Column("on", order="-requested"),
                Column("open findings", "number", order="-findings"), Column("reason", "wrap fill")]  # fmt: skip
@@ -150,7 +150,7 @@ def _auc_note(e: Evidence) -> str:
     return f"{formats.signed(d.auc, 4)} against the champion" if d else "on held-out rows"
 
 
-def request(p: Promotion, zone: ZoneInfo, trainer_unknown: str | None = None) -> Html:
+def request(p: Promotion, zone: ZoneInfo, trainer_unknown: str | None = None) -> Table:
     """Who asked, for what reason, under which policy. trainer_unknown: what to know of a trainer who is no user."""
     replaced = f"version {p.replaces}" if p.replaces else "nothing: no version was in force"
     policy = (
@@ -187,7 +187,7 @@ def conditions(p: Promotion) -> str:
     return "; ".join(said) or "none"
 
 
-def evidence_table(hashes: Sequence[Compared]) -> Html:
+def evidence_table(hashes: Sequence[Compared]) -> Table:
     rows: list[list[Cell]] = [[c.what, markup.digest(c.sha256), _records(c)] for c in hashes]
     return markup.table(
         [Column("what"), Column("SHA-256"), Column("the records today", "fill")], rows, "Hashes of the manifest"
@@ -204,7 +204,7 @@ def _records(c: Compared) -> Html:
     )
 
 
-def gate_table(checks: Sequence[Mapping[str, Any]]) -> Html:
+def gate_table(checks: Sequence[Mapping[str, Any]]) -> Table:
     columns = [Column("check"), Column("observed", "number"), Column("bound", "wrap fill"), Column("verdict")]
     rows: list[list[Cell]] = [
         [
@@ -218,7 +218,7 @@ def gate_table(checks: Sequence[Mapping[str, Any]]) -> Html:
     return markup.table(columns, rows, "Gate of the training run")
 
 
-def finding_table(findings: Sequence[Finding], zone: ZoneInfo, today: date) -> Html:
+def finding_table(findings: Sequence[Finding], zone: ZoneInfo, today: date) -> Table:
     columns = [Column("finding"), Column("standing"), Column("owner"), Column("due"),
                Column("what is wrong", "wrap fill"), Column("raised")]  # fmt: skip
     rows: list[list[Cell]] = [

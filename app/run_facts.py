@@ -9,7 +9,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from app import formats, markup
-from app.markup import Cell, Column, Html
+from app.markup import Cell, Column, Html, Table
 from app.night_facts import TASK, observed
 from pipeline.ledger import DbtResult, DbtTotals, GateVerdict, Run, TaskAttempt
 
@@ -22,13 +22,13 @@ def status(run: Run) -> Html:
     return markup.status(level, run.status)
 
 
-def run_table(runs: Sequence[Run], published: frozenset[str], zone: ZoneInfo, caption: str, order: str) -> Html:
+def run_table(runs: Sequence[Run], published: frozenset[str], zone: ZoneInfo, caption: str, order: str) -> Table:
     """Runs in the order given; the first column holds their ids."""
     columns = [
         Column("run"),
         Column("kind", order="kind"),
         Column("as of", order="-as_of"),
-        Column("status", order="status"),
+        Column("status", order="-status"),
         Column("published"),
         Column("started", order="-started"),
         Column("took", "number"),
@@ -71,7 +71,7 @@ def figures(run: Run, published: bool, zone: ZoneInfo) -> Html:
     )  # fmt: skip
 
 
-def attempt_table(attempts: Sequence[TaskAttempt], zone: ZoneInfo) -> Html:
+def attempt_table(attempts: Sequence[TaskAttempt], zone: ZoneInfo) -> Table:
     """Every attempt of every task."""
     columns = [
         Column("task"),
@@ -108,7 +108,7 @@ def worst_first(results: Sequence[DbtResult]) -> list[DbtResult]:
     return sorted(results, key=lambda r: (_ORDER.get(r.status, 3), -r.seconds, r.unique_id))
 
 
-def model_table(results: Sequence[DbtResult]) -> Html:
+def model_table(results: Sequence[DbtResult]) -> Table:
     """The dbt models that a run built, in order, with their time and the hash of their SQL."""
     columns = [Column("model"), Column("status"), Column("took", "number"), Column("SQL", "fill")]
     rows: list[list[Cell]] = [
@@ -123,7 +123,7 @@ def model_table(results: Sequence[DbtResult]) -> Html:
     return markup.table(columns, rows, "Models built", fit=True)
 
 
-def log_table(lines: Sequence[tuple[datetime, str]], zone: ZoneInfo) -> Html:
+def log_table(lines: Sequence[tuple[datetime, str]], zone: ZoneInfo) -> Table:
     """What a run said, oldest first."""
     rows: list[list[Cell]] = [[markup.at(at, zone, with_day=False, seconds=True), said.strip()] for at, said in lines]
     return markup.table([Column("at"), Column("said", "wrap fill")], rows, "What the run said, oldest first")
@@ -148,7 +148,7 @@ def told(event: Mapping[str, Any]) -> Told:
     )  # fmt: skip
 
 
-def event_table(events: Sequence[Told], zone: ZoneInfo) -> Html:
+def event_table(events: Sequence[Told], zone: ZoneInfo) -> Table:
     """Events in the order they happened."""
     columns = [
         Column("told at"), Column("event"), Column("job"), Column("data sets read", "number"),
@@ -162,7 +162,7 @@ def event_table(events: Sequence[Told], zone: ZoneInfo) -> Html:
     return markup.table(columns, rows, "Events of the run", fit=True)
 
 
-def environment_table(environment: Mapping[str, Any]) -> Html:
+def environment_table(environment: Mapping[str, Any]) -> Table:
     """What the run ran with, a line a fact; nested facts by their path."""
     rows: list[list[Cell]] = [[name, _fact(value)] for name, value in flat(environment)]
     return markup.table([Column("what"), Column("value", "wrap fill")], rows, "Environment of the run", fit=True)
@@ -185,7 +185,7 @@ def _fact(value: str) -> Cell:
 def compared(
     now: Run, then: Run, attempts: tuple[Sequence[TaskAttempt], Sequence[TaskAttempt]],
     totals: tuple[DbtTotals, DbtTotals],
-) -> Html:  # fmt: skip
+) -> Table:  # fmt: skip
     """Two runs side by side: how they ended, what each task took, what the tests said."""
     columns = [
         Column("what"),
@@ -212,7 +212,7 @@ def compared(
     return markup.table(columns, rows, "Two runs side by side", fit=True)
 
 
-def gate_changes(now: Sequence[GateVerdict], then: Sequence[GateVerdict]) -> Html:
+def gate_changes(now: Sequence[GateVerdict], then: Sequence[GateVerdict]) -> Table:
     """Gate figures side by side, those whose verdict is another first."""
     by_gate = [{(g.gate, g.subject): g for g in found} for found in (now, then)]
     keys = sorted(
@@ -237,7 +237,7 @@ def gate_changes(now: Sequence[GateVerdict], then: Sequence[GateVerdict]) -> Htm
     return markup.table(columns, rows, "Gate figures of both runs", fit=True)
 
 
-def fact_changes(now: Mapping[str, str], then: Mapping[str, str], caption: str) -> Html:
+def fact_changes(now: Mapping[str, str], then: Mapping[str, str], caption: str) -> Table:
     """Facts that are not the same in both runs."""
     names = [n for n in sorted({*now, *then}) if now.get(n) != then.get(n)]
     rows: list[list[Cell]] = [

@@ -72,7 +72,8 @@ def show(reader: Reader, subject: str, scores: Sequence[Score]) -> None:
     if traced:
         _feature(reader, subject, score, traced)
     if rest := source.features[charts_explain.STRONGEST :]:
-        with st.expander(f"{formats.count(len(rest))} other features"):
+        asked = any(part in query for part in (controls.BY, controls.PAGE))
+        with st.expander(f"{formats.count(len(rest))} other features", expanded=asked):
             _others(reader, subject, score, rest, feature)
     if len(scores) > 1 and not why_first:
         _moved(reader, subject, scores, actor)
@@ -209,7 +210,7 @@ def _features(
     chosen: str | None,
     key: str,
     title: str,
-    order: str = "",
+    order: str | None = None,
 ) -> None:
     head = markup.heading(title, "a name opens its path and its very rows")
     table = explain_facts.feature_table(shown, chosen, title, reader.home.portfolio.currency, order)

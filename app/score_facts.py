@@ -10,7 +10,7 @@ import pandas as pd
 
 from app import formats, markup, style
 from app.data import Reason, Score
-from app.markup import Cell, Column, Html
+from app.markup import Cell, Column, Html, Table
 from app.night_facts import promoted_by
 from lineage.personal_data import MASK
 from pipeline.governance.promotion_log import LetScore
@@ -23,8 +23,8 @@ def score_table(
     zone: ZoneInfo,
     previous: date | None,
     caption: str,
-    order: str = "",
-) -> Html:
+    order: str | None = None,
+) -> Table:
     """Scores of one night beside the night before's; the first column holds the ids."""
     before = formats.day(previous, year=False) if previous else "night before"
     columns = [
@@ -53,7 +53,7 @@ def score_table(
     return markup.table(columns, rows, caption, fit=True, order=order)
 
 
-def history_table(scores: Sequence[Score], grades: Sequence[str], zone: ZoneInfo, caption: str) -> Html:
+def history_table(scores: Sequence[Score], grades: Sequence[str], zone: ZoneInfo, caption: str) -> Table:
     """One subject's scores in the order given (newest first); the first column holds the dates."""
     columns = [
         Column("as of"),
@@ -118,7 +118,7 @@ def origin(score: Score, promotion: LetScore | None, zone: ZoneInfo) -> Html:
     return Html(f"<p>{markup.join(parts)}</p>")
 
 
-def reason_table(stored: Sequence[Reason], personal: frozenset[str]) -> Html:
+def reason_table(stored: Sequence[Reason], personal: frozenset[str]) -> Table:
     """What raised a score most, as the night stored it, each with its sign in words and colour.
 
     personal: features whose values are masked. What they contribute is not shown either: these are a few of them, and

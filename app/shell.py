@@ -157,30 +157,31 @@ def _step(sign: str, to: date | None, page: Page) -> None:
 def linked_table(
     key: str,
     head: Html,
-    table: Html,
+    table: Table,
     page: str,
     links: Sequence[tuple[str, dict[str, str]]] = (),
     *,
     by: str = controls.BY,
+    pages: Sequence[str] = (controls.PAGE,),
 ) -> None:
     """A table with links: the portal's own page links, so that a click stays in the session.
 
     links: the text of each row's first cell and the query of its link, in row order; none where rows open nothing.
-    by: the part of the query that says how the table is ordered, for heads that order it. These lead to ``page`` as
-    it is, but for that part: a table that orders stands on the page that its rows lead to.
+    by, pages: the parts of the query that say how the table is ordered and at which page it is, for heads that order
+    it. These lead to ``page`` as it is but for these parts: a table that orders stands on the page its rows lead to.
     """
     st.html(markup.block(head))
     with st.container(key=f"{'linked' if links else 'listed'}-{key}"):
         st.html(markup.block(table))
-        if links:
-            with st.container(key=f"openers-{key}"):
-                for label, query in links:
-                    st.page_link(page, label=plain(label), query_params=query, icon="")
-        if isinstance(table, Table) and table.heads:
+        if table.heads:
             with st.container(key=f"heads-{key}"):
                 for name, order in table.heads:
                     label = f"sort by {name}, {'descending' if order.startswith('-') else 'ascending'}"
-                    query = controls.from_first_page(**{by: order})
+                    query = controls.from_first_page(*pages, **{by: order})
+                    st.page_link(page, label=plain(label), query_params=query, icon="")
+        if links:
+            with st.container(key=f"openers-{key}"):
+                for label, query in links:
                     st.page_link(page, label=plain(label), query_params=query, icon="")
 
 

@@ -251,14 +251,13 @@ def run(engine: Engine, run_id: str) -> Run:
 
 
 RUN_ORDERS: Mapping[str, ColumnElement[Any]] = {
-    "run": control.runs.c.run_id,
     "kind": control.runs.c.kind,
     "as_of": control.runs.c.as_of,
-    "status": case({"failed": 0, "abandoned": 1, "running": 2}, value=control.runs.c.status, else_=3),
+    "status": case({"failed": 3, "abandoned": 2, "running": 1}, value=control.runs.c.status, else_=0),
     "started": control.runs.c.started_at,
     "by": control.runs.c.actor,
 }
-"""What runs are ordered by; statuses with what failed first."""
+"""What runs are ordered by; statuses with what failed as the largest."""
 
 
 def runs(

@@ -66,23 +66,26 @@ def _list(home: Home, found: Sequence[Alert]) -> None:
             )
         )
         return
-    order = controls.order(alert_facts.ORDERS, "level")
-    for title, alerts, note in (
+    order = controls.order(alert_facts.ORDERS, "-level")
+    sections = (
         ("Open", is_open, ""),
         ("Acknowledged", answered, "somebody answers for them until a date; then, or when they get worse, they reopen"),
         ("Resolved", resolved, "no longer found"),
-    ):
+    )
+    parts = {title: f"{title.lower()}_{controls.PAGE}" for title, _, _ in sections}
+    for title, alerts, note in sections:
         if not alerts:
             continue
-        part = f"{title.lower()}_{controls.PAGE}"
+        part = parts[title]
         place = controls.pages(len(alerts), PAGE_SIZE, part)
         shown = orders.arranged(alerts, order, alert_facts.ORDERS)[place.start : place.stop]
         links = [(a.id, session.address(alert=a.id)) for a in shown]
         table = alert_facts.alert_table(shown, f"{title} alerts", order)
         head = markup.heading(title, ", ".join(filter(None, [formats.count(len(alerts)), note])))
-        shell.linked_table(title.lower(), head, table, shell.ALERTS, links)
+        shell.linked_table(title.lower(), head, table, shell.ALERTS, links, pages=tuple(parts.values()))
         controls.pager(len(alerts), PAGE_SIZE, part)
-    shell.csv_button("alerts", lambda: exports.as_csv(map(asdict, found)))
+    listed = orders.arranged(found, order, alert_facts.ORDERS)
+    shell.csv_button("alerts", lambda: exports.as_csv(map(asdict, listed)))
 
 
 # ── one alert ────────────────────────────────────────────────────────────────────────────────────────────────

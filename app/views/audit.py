@@ -55,7 +55,7 @@ def _search(home: Home, actor: Actor) -> None:
         _verify_button(home, actor)
         _export(home, actor, wanted, count)
         if not wanted["action"]:
-            query = controls.from_first_page(what="!user.sign_in")
+            query = controls.from_first_page(controls.PAGE, what="!user.sign_in")
             st.page_link(shell.AUDIT, label="leave out sign-ins", query_params=query, icon="")
     _verdict(home)
     if not count:

@@ -148,7 +148,7 @@ def _heatmap(
         points = st.session_state[key].selection.points
         if points and (said := points[0].get("customdata")):
             night = said[1] if said[1] != asked.nights[-1].isoformat() else ""
-            controls.to_url(feature=said[0], night=night)
+            controls.new_list(feature=said[0], night=night)
 
     st.plotly_chart(figure, key=key, alt=words, config=_STILL, on_select=open_cell, selection_mode="points")
     with st.container(key="actions-under", horizontal=True, vertical_alignment="bottom", gap="small"):
@@ -158,16 +158,16 @@ def _heatmap(
         if len(order) > SHOWN_FEATURES:
             label = f"the first {SHOWN_FEATURES} only" if every else f"all {sum(f != SCORE for f in order)} features"
             st.page_link(shell.DRIFT, label=label, icon="", query_params=controls.query(all="" if every else "1"))
-    with st.expander("The heatmap as tables"):
+    keys = drift_facts.figure_orders(policy.minimum_rows)
+    by = controls.order(keys, "", drift_facts.TABLE_BY)
+    with st.expander("The heatmap as tables", expanded=bool(by)):
         by_name = {d.feature: d for d in tonight}
-        keys = drift_facts.figure_orders(policy.minimum_rows)
-        by = controls.order(keys, "", "table_by")
         listed = [by_name[f] for f in order if f in by_name]
         if by:
             listed = orders.arranged(listed, by, keys)
         caption = f"Drift of {formats.day(asked.night)}"
-        table = drift_facts.night_table(listed, caption, policy.minimum_rows, says, by or "as the heatmap")
-        shell.linked_table("night", Html(""), table, shell.DRIFT, by="table_by")
+        table = drift_facts.night_table(listed, caption, policy.minimum_rows, says, by)
+        shell.linked_table("night", Html(""), table, shell.DRIFT, by=drift_facts.TABLE_BY, pages=())
         st.html(markup.block(drift_facts.heat_table(cells, features, asked.nights)))
         name = f"drift-{asked.model}-{asked.nights[0]}-{asked.nights[-1]}"
         shell.csv_button(name, lambda: exports.as_csv(map(Drift.as_dict, rows)))

@@ -67,7 +67,7 @@ def _number(text: str, model: str) -> int:
 def _inventory(home: Home) -> None:
     book = desk.approvals(home).book()
     keys = model_facts.inventory_orders(book)
-    order = controls.order(keys, "materiality")
+    order = controls.order(keys, "-materiality")
     listed = orders.arranged(model_reads.inventory(home), order, keys)
     today = datetime.now(home.zone).date()
     st.html(markup.block(markup.title("Models", "what do we run, and how risky is it")))
@@ -194,6 +194,9 @@ def _against_champion(home: Home, actor: Actor, f: ValidationFacts) -> None:
 
 def _features(f: ValidationFacts, effect: Mapping[str, float]) -> None:
     """The version's features, a page at a time, in the order that their heads choose."""
+    if not f.features:
+        st.html(markup.block(markup.heading("Features"), markup.quiet("What its features weigh is not on record.")))
+        return
     keys = model_facts.feature_orders(effect)
     order = controls.order(keys, "-gain")
     place = controls.pages(len(f.features), model_facts.SHOWN_FEATURES)

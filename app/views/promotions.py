@@ -21,7 +21,7 @@ from app import (
     session,
     shell,
 )
-from app.markup import Html
+from app.markup import Html, Table
 from app.promotion_reads import Evidence, evidence
 from app.session import Home
 from pipeline.governance import access
@@ -31,6 +31,7 @@ from pipeline.governance.approvals import Approvals
 from pipeline.governance.promotion_state import Book, Promotion
 
 PAGE_SIZE = 20
+_PARTS = {state: f"{state}_{controls.PAGE}" for state in promotion_facts.STATES}
 
 
 def page() -> None:
@@ -69,22 +70,22 @@ def _inbox(home: Home, at: Approvals, actor: Actor) -> None:
     else:
         st.html(markup.block(head, markup.quiet("Nothing waits for you.")))
     order = controls.order(promotion_facts.ORDERS, "-requested")
-    every = orders.arranged(book.promotions.values(), order, promotion_facts.ORDERS)
+    every = orders.arranged(reversed(tuple(book.promotions.values())), order, promotion_facts.ORDERS)
     for state, title in promotion_facts.STATES.items():
         if not (found := [p for p in every if rules.status(p, now, gone) == state]):
             continue
-        part = f"{state}_{controls.PAGE}"
+        part = _PARTS[state]
         place = controls.pages(len(found), PAGE_SIZE, part)
         shown = found[place.start : place.stop]
         table = promotion_facts.promotion_table(book, shown, home.zone, now, gone, title, order)
         _linked(state, markup.heading(title, formats.count(len(found))), table, shown)
         controls.pager(len(found), PAGE_SIZE, part)
-    shell.csv_button("promotions", lambda: exports.as_csv(promotion_facts.promotion_rows(book, now, gone)))
+    shell.csv_button("promotions", lambda: exports.as_csv(promotion_facts.promotion_rows(every, now, gone)))
 
 
-def _linked(key: str, head: Html, table: Html, found: list[Promotion]) -> None:
+def _linked(key: str, head: Html, table: Table, found: list[Promotion]) -> None:
     links = [(p.id, session.address(promotion=p.id)) for p in found]
-    shell.linked_table(key, head, table, shell.PROMOTIONS, links)
+    shell.linked_table(key, head, table, shell.PROMOTIONS, links, pages=tuple(_PARTS.values()))
 
 
 # ── one promotion ────────────────────────────────────────────────────────────────────────────────────────────

@@ -272,7 +272,13 @@ def _percent(part: str) -> float | None:
 
 
 def _score_table(
-    reader: Reader, subject: str, scores: Sequence[Score], title: str, key: str, note: str = "", order: str = ""
+    reader: Reader,
+    subject: str,
+    scores: Sequence[Score],
+    title: str,
+    key: str,
+    note: str = "",
+    order: str | None = None,
 ) -> None:
     head = markup.heading(title, note or f"{len(scores)} of {formats.day(reader.as_of)}")
     table = score_facts.score_table(subject, scores, reader.home.grades, reader.zone, reader.previous, title, order)

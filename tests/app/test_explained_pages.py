@@ -59,7 +59,11 @@ def test_the_contributions_shown_add_up_to_the_score(portal: Open, story: Story)
     strongest = rows_of(app, "Strongest features")
     assert [row[0] for row in strongest] == [f.name for f in found.features[:12]]
     assert strongest[0][4] == found.features[0].description, "a definition from the dbt docs"
-    assert len(strongest) + len(rows_of(app, "Other features")) == len(found.recorded.features)
+    pages = [portal(story.settings.home, "scores", account=account(story), page=str(n)) for n in range(1, 8)]
+    others = {row[0] for page in pages for row in rows_of(page, "Other features")}
+    assert others == {f.name for f in found.features[12:]}
+    by_name = portal(story.settings.home, "scores", account=account(story), by="feature")
+    assert [row[0] for row in rows_of(by_name, "Other features")] == sorted(others)[:25]
 
 
 def test_prove_it_shows_the_verdict_and_is_an_address(portal: Open, story: Story) -> None:

@@ -389,6 +389,29 @@ def test_a_record_says_what_happened_before_the_hashes_that_it_covers(portal: Op
     assert rows and all(not row[5].startswith('{"covers') and "role" in row[5] for row in rows)
 
 
+@pytest.mark.parametrize(("by", "column"), [("who", 2), ("-what", 3), ("about", 4)])
+def test_each_head_orders_the_records(portal: Open, governed: tuple[Path, str], by: str, column: int) -> None:
+    caption, fixed = "Records", {"by": by, "what": "!user."}  # who looks signs in, which is a record
+    count = audit.count(governed_home.reopen(governed[0]).engine, action="!user.")
+    pages = range(1, -(-count // 50) + 1)
+    found = [rows_of(as_(portal, "ana", governed[0], "audit", page=str(n), **fixed), caption) for n in pages]
+    shown = [row[column] for rows in found for row in rows]
+    assert shown == sorted(shown, reverse=by.startswith("-")) and len(shown) == count
+
+
+def test_a_versions_features_are_ordered_by_their_heads(portal: Open, governed: tuple[Path, str]) -> None:
+    def shown(**query: str) -> list[list[str]]:
+        return rows_of(as_(portal, "ana", governed[0], "models", model="pd_default", version="2", **query), "Features")
+
+    first = shown()
+    gains = [float(row[1].rstrip("%")) for row in first]
+    assert gains == sorted(gains, reverse=True) and len(gains) > 1
+    assert [row[0] for row in shown(by="feature")] == sorted(row[0] for row in first)
+    does = [row[4] for row in shown(by="-does")]
+    known = [d for d in does if d != "–"]
+    assert does[: len(known)] == sorted(known, reverse=True), "what is not known stands last either way"
+
+
 def test_a_field_writes_the_url(portal: Open, governed: tuple[Path, str]) -> None:
     app = as_(portal, "ana", governed[0], "audit")
     next(f for f in app.text_input if f.label == "What").set_value("candidate").run()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app import markup, orders
+from app import markup, orders, shell
 from app.markup import Column
 
 ITEMS = st.lists(st.tuples(st.one_of(st.none(), st.integers(0, 3)), st.integers()))
@@ -31,5 +32,17 @@ def test_a_head_turns_the_order_that_it_has_chosen_and_begins_where_its_column_s
     assert "<th scope='col' class='number head2' aria-sort='descending'>PSI ↓</th>" in table.text
     assert "<th scope='col' class='head1'>name</th>" in table.text and table.text.count("aria-sort") == 1
     assert "aria-sort='ascending'>name ↑" in markup.table(columns, [], "Figures", order="name").text
+    unchosen = markup.table(columns, [], "Figures", order="")
+    assert "aria-sort" not in unchosen.text and unchosen.heads == (("name", "name"), ("PSI", "-psi"))
     still = markup.table(columns, [], "Figures")
     assert still.heads == () and "head1" not in still.text, "a table that is not ordered has no such heads"
+
+
+def test_the_style_sheet_lays_as_many_heads_as_a_table_may_have() -> None:
+    sheet = shell.STYLE_SHEET.read_text(encoding="utf-8")
+    for number in range(1, markup.MOST_HEADS + 1):
+        assert f".head{number} {{ anchor-name: --head{number}; }}" in sheet
+        assert f"> :nth-child({number}) {{ position-anchor: --head{number}; }}" in sheet
+    columns = [Column(str(n), order=str(n)) for n in range(markup.MOST_HEADS + 1)]
+    with pytest.raises(ValueError, match="11 heads"):
+        markup.table(columns, [], "Too many", order="")

@@ -71,6 +71,24 @@ def test_a_feature_opens_with_its_bins_its_segments_and_its_cause(portal: Open, 
     assert "raw.loan_servicing.credit_limit" in page and "&lt;b&gt;model" in page and "<b>model" not in page
 
 
+def test_a_nights_figures_and_segments_are_ordered_by_their_heads(portal: Open, watched: Path) -> None:
+    def shown(caption: str, **query: str) -> list[list[str]]:
+        return rows_of(portal(watched, "drift", feature=DRIFTED, **query), caption)
+
+    night, segments = f"Drift of {formats.day(LAST)}", f"{DRIFTED} by segment"
+    by_psi = [float(row[2]) for row in shown(night, table_by="psi")]
+    assert by_psi == sorted(by_psi) != sorted(by_psi, reverse=True)
+    names = [row[0] for row in shown(segments, by="name")]
+    assert names == sorted(names) and [row[0] for row in shown(segments, by="-name")] == names[::-1]
+    urgent = [float(row[1]) for row in shown(segments) if "by chance" not in row[3] and "under" not in row[3]]
+    assert urgent == sorted(urgent, reverse=True)
+    heads = links_of(portal(watched, "drift", feature=DRIFTED, by="name", page="1", table_by="psi"))
+    assert ("sort by segment, descending", f"feature={DRIFTED}&by=-name&table_by=psi") in heads
+    assert ("sort by feature, ascending", f"feature={DRIFTED}&by=name&page=1&table_by=name") in heads, "no other list's"
+    for bad in ({"by": "rank"}, {"table_by": "luck"}):
+        assert "✕ not found" in html_of(portal(watched, "drift", feature=DRIFTED, **bad))
+
+
 def test_two_nights_are_compared_bin_by_bin(portal: Open, watched: Path) -> None:
     app = portal(watched, "drift", feature=DRIFTED, **{"with": (LAST - timedelta(days=10)).isoformat()})
     assert "PSI between the two nights 0." in html_of(app) and "beyond chance" in html_of(app)

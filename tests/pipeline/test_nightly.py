@@ -17,7 +17,7 @@ import pytest
 from sqlalchemy import select
 
 from app import reports
-from pipeline import control, home, lake, ledger, synth
+from pipeline import control, gates, home, lake, ledger, synth
 from pipeline.config import REPOSITORY, Settings
 from pipeline.errors import FeatureBuildFailed, GateFailed, LandingError, ModelRefused
 from pipeline.nightly import run_night
@@ -76,6 +76,13 @@ def test_the_models_rank_and_the_books_mean_pd_is_near_what_came_true(published:
     metrics = dict(rows)["pd_default"]  # type: ignore[arg-type]
     assert metrics["auc"] >= 0.72
     assert 0.8 <= metrics["observed_over_expected"] <= 1.25
+
+
+def test_each_gate_says_what_its_figure_counts(cascade: Cascade) -> None:
+    engine = ledger.open_ledger(cascade.settings)
+    published = ledger.publication_for(engine, FIRST)
+    assert published is not None
+    assert {v.gate for v in ledger.gate_verdicts(engine, published.run_id)} == set(gates.UNITS)
 
 
 def test_the_night_again_gives_the_same_bytes_and_never_doubles(cascade: Cascade, own_home: Settings) -> None:
