@@ -20,13 +20,17 @@ def path_of(settings: Settings, sha256: str) -> Path:
 
 
 def keep(settings: Settings, content: bytes) -> str:
-    """Keep bytes and return their SHA-256. Written whole or not at all; what is there already is left alone."""
+    """Keep bytes and return their SHA-256. Written whole or not at all, and on the disk when it is said; what is there
+    already is left alone, unless it is no longer these bytes."""
     digest = hashlib.sha256(content).hexdigest()
     path = path_of(settings, digest)
-    if not path.exists():
+    if not path.is_file() or path.read_bytes() != content:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(f".{os.getpid()}")
-        partial.write_bytes(content)
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
         partial.replace(path)
     return digest
 

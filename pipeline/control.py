@@ -30,7 +30,7 @@ from sqlalchemy import (
 )
 
 from pipeline.config import Settings
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, HomeDamaged
 from pipeline.governance import append_only
 
 metadata = MetaData()
@@ -244,8 +244,23 @@ def require_log(engine: Engine, home: Path) -> None:
         )
 
 
+def require_store(settings: Settings) -> None:
+    """Raises HomeDamaged when the control store is gone or empty and the lake is there: it was lost, not never made."""
+    kind, _, place = settings.control_url.partition(":///")
+    path = Path(place)
+    if kind != "sqlite" or (path.is_file() and path.stat().st_size):
+        return
+    if next(settings.lake_data.rglob("*.parquet"), None):
+        raise HomeDamaged(
+            f"the control store {path} is {'empty' if path.is_file() else 'gone'}, and with it every night's records",
+            "`scoretrace restore BACKUP NEW_HOME` puts the whole home back; no other log is begun in its place",
+        )
+
+
 def create(settings: Settings) -> Engine:
-    """Create the tables that are missing. Safe to run again. Raises ConfigError when the audit log was dropped."""
+    """Create the tables that are missing. Safe to run again. Raises ConfigError when the audit log was dropped,
+    HomeDamaged when the store was lost."""
+    require_store(settings)
     settings.home.mkdir(parents=True, exist_ok=True)
     engine = open_store(settings)
     require_log(engine, settings.home)

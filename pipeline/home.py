@@ -69,6 +69,7 @@ def open_home(settings: Settings) -> tuple[Portfolio, Engine]:
             f"{settings.home} is not a Scoretrace home",
             "run `scoretrace init --portfolio cascade` first, or set SCORETRACE_HOME to an existing home",
         )
+    control.require_store(settings)
     engine = control.open_store(settings)
     control.require_log(engine, settings.home)
     return portfolio.load(settings.portfolio_dir), engine

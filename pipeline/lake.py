@@ -20,7 +20,7 @@ import duckdb
 
 from pipeline.config import Settings
 from pipeline.contracts import CONTRACTS, LANDING_COLUMNS
-from pipeline.errors import ConfigError, NotFound
+from pipeline.errors import ConfigError, HomeDamaged, NotFound
 from pipeline.sql import ident, literal
 
 ALIAS = "lake"
@@ -86,10 +86,16 @@ def connect(
     read_only: the portal and every query path; only the lease holder opens the lake for writing.
     snapshot: show the lake as of that snapshot id (implies read-only).
     alias: the lake's name on this connection, where another catalog is to be called ``lake``.
-    Raises ConfigError when the home has no lake, NotFound when the snapshot is gone.
+    Raises ConfigError when the home has no lake, HomeDamaged when it has lost its catalog, NotFound when the snapshot
+    is gone.
     """
-    if read_only or snapshot is not None:
-        _require_catalog(settings)
+    require_catalog(settings)
+    return _connect(settings, read_only=read_only, snapshot=snapshot, alias=alias)
+
+
+def _connect(
+    settings: Settings, *, read_only: bool = True, snapshot: int | None = None, alias: str = ALIAS
+) -> duckdb.DuckDBPyConnection:
     con = duckdb.connect(":memory:")
     try:
         load_extensions(con, settings)
@@ -109,7 +115,7 @@ def connect(
             ) from error
         raise ConfigError(
             f"the lake of {settings.home} cannot be opened: {error}",
-            "run `scoretrace init` for a new home, or restore its lake folder from a backup",
+            "run `scoretrace doctor`; `scoretrace restore BACKUP NEW_HOME` puts the whole home back",
         ) from error
     return con
 
@@ -153,11 +159,13 @@ def current_snapshot(con: duckdb.DuckDBPyConnection) -> int:
 def create(settings: Settings, id_type: str) -> None:
     """Create the lake, its schemas and its tables. Safe to run again: what exists stays as it is.
 
-    id_type: SQL type of the portfolio's ids, BIGINT or VARCHAR.
+    id_type: SQL type of the portfolio's ids, BIGINT or VARCHAR. Raises HomeDamaged when there are files of a lake whose
+    catalog is gone: an empty one in its place would name none of them, and a clean-up remove them all.
     """
+    _require_not_lost(settings)
     for folder in (settings.lake_data, settings.work_dir):
         folder.mkdir(parents=True, exist_ok=True)
-    with closing(connect(settings, read_only=False)) as con:
+    with closing(_connect(settings, read_only=False)) as con:
         con.execute(f"CALL {ALIAS}.set_option('data_inlining_row_limit', 0)")
         # Files are sorted by key: with small row groups a look-up of one account decodes a few pages of each.
         con.execute(f"CALL {ALIAS}.set_option('parquet_row_group_size', {_ROW_GROUP})")
@@ -191,14 +199,31 @@ def create(settings: Settings, id_type: str) -> None:
             catalog.execute("PRAGMA journal_mode=WAL")
 
 
-def _require_catalog(settings: Settings) -> None:
-    if settings.lake_catalog.startswith("sqlite:"):
-        path = Path(settings.lake_catalog.removeprefix("sqlite:"))
-        if not path.is_file():
-            raise ConfigError(
-                f"there is no lake at {path}",
-                "run `scoretrace init --portfolio cascade` first, or set SCORETRACE_HOME to an existing home",
-            )
+def require_catalog(settings: Settings) -> None:
+    """Raises ConfigError when the home has no lake, HomeDamaged when it had one. PostgreSQL's catalog is not asked."""
+    _require_not_lost(settings)
+    if (path := _catalog_file(settings)) and not path.is_file():
+        raise ConfigError(
+            f"there is no lake at {path}",
+            "run `scoretrace init --portfolio cascade` first, or set SCORETRACE_HOME to an existing home",
+        )
+
+
+def _require_not_lost(settings: Settings) -> None:
+    path = _catalog_file(settings)
+    if path is None or (path.is_file() and path.stat().st_size):
+        return
+    if path.is_file() or next(settings.lake_data.rglob("*.parquet"), None):
+        raise HomeDamaged(
+            f"the lake's catalog {path} is {'empty' if path.is_file() else 'gone'}; its files are named nowhere else",
+            "`scoretrace restore BACKUP NEW_HOME` puts the whole home back; no other catalog is begun in its place",
+        )
+
+
+def _catalog_file(settings: Settings) -> Path | None:
+    """The catalog where it is a file."""
+    kind, _, place = settings.lake_catalog.partition(":")
+    return Path(place) if kind == "sqlite" else None
 
 
 def _tables(id_type: str) -> dict[tuple[str, str], tuple[str, str]]:

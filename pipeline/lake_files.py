@@ -7,7 +7,7 @@ into the control store once the run that wrote it is over, and is compared befor
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -24,8 +24,8 @@ from pipeline.config import Settings
 from pipeline.errors import HomeDamaged
 from pipeline.sql import literal
 
-READ_BY_NIGHTS = ("raw", "intermediate")
-"""Schemas whose whole content each night reads again; older nights' features and scores it does not."""
+_OF_ONE_NIGHT = ("scores", "marts")
+"""Schemas whose rows are each of one night, and which no later night's result rests on."""
 _AT_ONCE = 2
 _REPAIR = "stop the nights, run `scoretrace doctor`, and put the named files back from `scoretrace backup`"
 
@@ -122,14 +122,30 @@ def damaged(
     return tuple(found)
 
 
-def require_whole(settings: Settings, engine: Engine, schemas: Collection[str] = READ_BY_NIGHTS) -> None:
-    """Raise HomeDamaged when a live file is missing or cut short, or one of these schemas has other content."""
+def require_whole(settings: Settings, engine: Engine) -> None:
+    """Raise HomeDamaged when a live file is missing or cut short, or what a night reads again has other content: raw
+    rows, what is carried over from the night before, baselines and training sets."""
     live = [f for f in named_in(settings.lake_catalog) if f.live]
-    read = [f for f in live if f.schema in schemas]
-    found = [
-        *damaged(settings, engine, (f for f in live if f.schema not in schemas), deep=False),
-        *damaged(settings, engine, read),
-    ]
+    _refuse(
+        settings,
+        [
+            *damaged(settings, engine, (f for f in live if not _read_again(f)), deep=False),
+            *damaged(settings, engine, (f for f in live if _read_again(f))),
+        ],
+    )
+
+
+def require_all_whole(settings: Settings, engine: Engine) -> None:
+    """Raise HomeDamaged when any file that the catalog names, of any snapshot, is not as it was written."""
+    _refuse(settings, damaged(settings, engine))
+
+
+def _read_again(file: LakeFile) -> bool:
+    every_night = file.schema == "features" and file.table in {f"{s}_features" for s in ("account", "application")}
+    return file.schema not in _OF_ONE_NIGHT and not every_night
+
+
+def _refuse(settings: Settings, found: Sequence[Damage]) -> None:
     if found:
         more = f" and {len(found) - 3} more" if len(found) > 3 else ""
         raise HomeDamaged(
@@ -189,6 +205,10 @@ _NAMED = " UNION ALL ".join(_OF_FILE.format(files=name) for name in ("ducklake_d
 def _rows(catalog: str, query: str) -> Iterator[tuple[Any, ...]]:
     kind, _, place = catalog.partition(":")
     if kind == "sqlite":
+        if not Path(place).is_file():
+            raise HomeDamaged(
+                f"the lake's catalog {place} is gone", "`scoretrace restore BACKUP NEW_HOME` puts the whole home back"
+            )
         # Not through Python's SQLite: of two SQLite libraries in one process the one drops the other's file locks.
         with closing(duckdb.connect(":memory:")) as con:
             con.execute(f"LOAD {literal(str(lake.extension_path('sqlite_scanner')))}")

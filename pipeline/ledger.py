@@ -183,6 +183,7 @@ class Night:
 
 def open_ledger(settings: Settings) -> Engine:
     """Engine of an existing control store; never creates one. Raises ConfigError when the home has none."""
+    control.require_store(settings)
     if settings.control_url.startswith("sqlite:///"):
         path = Path(settings.control_url.removeprefix("sqlite:///"))
         if not path.is_file():

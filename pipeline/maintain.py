@@ -87,6 +87,11 @@ def maintain(
 
 
 def _graph(ending: Plan, grace: timedelta) -> Graph[Work]:
+    def check(work: Work) -> TaskResult:
+        # A merge writes anew what it reads: a wrong number would get a digest of its own, and the old file go.
+        lake_files.require_all_whole(work.settings, work.engine)
+        return TaskResult()
+
     def expire(work: Work) -> TaskResult:
         if ending.expire:
             with work.session() as con:
@@ -122,7 +127,8 @@ def _graph(ending: Plan, grace: timedelta) -> Graph[Work]:
     return Graph(
         "maintain",
         (
-            Task("expire", expire, retries=1, timeout=1800),
+            Task("check", check, timeout=4 * 3600),
+            Task("expire", expire, ("check",), retries=1, timeout=1800),
             Task("merge", merge, ("expire",), retries=1, timeout=4 * 3600),
             Task("clean", clean, ("merge",), retries=1, timeout=1800),
         ),

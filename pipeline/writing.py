@@ -30,6 +30,7 @@ def writer(settings: Settings, engine: Engine, purpose: str) -> Iterator[duckdb.
     require_room(settings)  # even taking the lease writes a little
     with in_plain_words(settings), writer_lease(settings, engine, purpose):
         clock.require(engine)
+        lake.require_catalog(settings)
         lake.sweep(settings)
         lake_files.record_new(settings, engine)
         lake_files.require_whole(settings, engine)

@@ -44,6 +44,8 @@ def main() -> None:
             reads += found.reads
             when = f"over before {found.after:.2f} s" if found.survived else f"killed at {found.after:.2f} s"
             print(f"{number:4} {task:9} {when}: the same bytes; {found.reads} reads", flush=True)
+        if sum(killed.values()) < options.times:
+            raise SystemExit(f"only {sum(killed.values())} nights were killed: the others were over before their kill")
         counts = ", ".join(f"{t} {killed[t]}" for t in nights.seconds)
         print(
             f"killed {sum(killed.values())} times ({counts}), over before the kill {sum(over.values())}; every night "

@@ -65,7 +65,9 @@ def test_a_missing_parquet_file_is_named_and_comes_back_from_a_backup(
     assert doctor(own_home) == {}
 
 
-@pytest.mark.parametrize("table", ["raw.payments_ledger", "scores.account_scores"])
+@pytest.mark.parametrize(
+    "table", ["raw.payments_ledger", "scores.account_scores", "features.feat_balance", "drift.baselines"]
+)
 def test_a_flipped_bit_is_found_by_its_digest(
     own_home: Settings, cascade: Cascade, kept: Path, content_of: Content, table: str
 ) -> None:
@@ -75,7 +77,10 @@ def test_a_flipped_bit_is_found_by_its_digest(
     body[len(body) // 3] ^= 0x10
     path.write_bytes(body)
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))  # as a disk's own fault leaves it
-    if schema == "raw":  # what tonight would read
+    if schema == "scores":  # no night reads it again: maintenance would, and write it anew under a digest of its own
+        done = call(own_home, "maintain")
+        assert done.returncode == 1 and path.name in done.stderr and path.is_file()
+    else:
         refused(own_home, path.name, "SHA-256", "scoretrace doctor")
         still_as_it_was(own_home, cascade, content_of)
     (fault,) = doctor(own_home)["lake files"]
@@ -105,6 +110,30 @@ def test_a_corrupt_catalog_is_named_and_the_whole_home_comes_back(
     done = call(settings, "nightly", "--as-of", str(SECOND))
     assert done.returncode == 0, done.stderr[-3000:]
     assert content_of(settings, SECOND)
+
+
+@pytest.mark.parametrize("emptied", [False, True])
+@pytest.mark.parametrize("store", ["control.sqlite", "lake/catalog.sqlite"])
+def test_a_store_that_is_gone_is_never_begun_anew(own_home: Settings, store: str, emptied: bool) -> None:
+    path = own_home.home / store
+    data = sorted(own_home.lake_data.rglob("*.parquet"))
+    for lost in path.parent.glob(f"{path.name}*"):
+        lost.unlink()
+    if emptied:
+        path.touch()
+    for command in (
+        ["nightly", "--as-of", str(SECOND)],
+        ["init", "--portfolio", str(own_home.portfolio_dir)],
+        ["maintain"],
+        ["scores", "--as-of", str(FIRST)],
+    ):
+        done = call(own_home, *command)
+        told = " ".join(done.stderr.split())
+        assert done.returncode == 1 and path.name in told and "scoretrace restore" in told, (command, told[-2000:])
+        assert path.is_file() == emptied and (not emptied or not path.stat().st_size), command
+    faults = [f for found in doctor_by_hand(own_home).values() for f in found if path.name in f["about"] + f["says"]]
+    assert faults and all("scoretrace restore" in f["repair"] for f in faults)
+    assert sorted(own_home.lake_data.rglob("*.parquet")) == data
 
 
 @pytest.mark.parametrize("store", ["control.sqlite", "registry/mlflow.sqlite", "lake/catalog.sqlite"])
