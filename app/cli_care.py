@@ -10,6 +10,7 @@ import typer
 
 from app.console import JsonFlag, actor, out, plain, print_json, progress
 from pipeline.config import Settings
+from pipeline.errors import HomeDamaged
 
 care = typer.Typer()
 
@@ -90,9 +91,17 @@ def restore(
         settings = chosen if chosen.home == home.expanduser().resolve() else Settings.at(home)
         mended = way_back.mend(source, settings, progress=progress)
         if as_json:
-            print_json({"home": str(settings.home), "put_back": list(mended)})
+            print_json({"home": str(settings.home), "put_back": list(mended.put_back), "left": list(mended.left)})
         else:
-            out.print(plain(f"{settings.home}: {len(mended)} files put back; `scoretrace doctor` looks at the whole"))
+            count = len(mended.put_back)
+            out.print(plain(f"{settings.home}: {count} files put back; `scoretrace doctor` looks at the whole"))
+        if mended.left:
+            named = "; ".join(mended.left[:3])
+            raise HomeDamaged(
+                f"{len(mended.left)} files are damaged still, and this backup has no other: {named}",
+                "name a backup made after they were written, or `scoretrace restore BACKUP NEW_HOME` and then "
+                "`scoretrace backfill` for the nights since",
+            )
         return
     made = way_back.restore(source, home, progress=progress)
     if as_json:

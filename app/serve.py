@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+import stat
 import subprocess
 import sys
+from collections.abc import Iterable
+from pathlib import Path
 
 import streamlit as st
 
@@ -46,12 +49,23 @@ def _by_provider() -> bool:
         return False
 
 
+def _require_kept(secrets: Iterable[str]) -> None:
+    """Streamlit reads its secrets whatever their mode; the client's secret and the key of its cookies are in them. A
+    group may read them: that is how a cluster gives a secret to a service."""
+    for path in map(Path, secrets):
+        if path.is_file() and path.stat().st_mode & (stat.S_IRWXO | stat.S_IWGRP):
+            raise ConfigError(
+                f"the portal's secrets {path} could be read or changed by others", f"`chmod 640 {path}`, or 600"
+            )
+
+
 def serve_portal(port: int, address: str) -> int:
     """Run the portal until it is stopped; returns the server's exit code.
 
-    Raises ConfigError when the address cannot be listened on.
+    Raises ConfigError when the address cannot be listened on, or its secrets could be read by every user.
     """
     _require_free(port, address)
+    _require_kept(st.get_option("secrets.files"))
     where = ["--server.port", str(port), "--server.address", address]
     command = [sys.executable, "-m", "app.portal_process", *where]
     try:

@@ -28,6 +28,9 @@ def init(
     taken_on_record: told how many rows of which tables the audit log covers from now on that were there before it did.
     Raises ConfigError, and changes nothing, when the folder does not check or the home holds another lender.
     """
+    incoming, outgoing = settings.home / "portfolio.new", settings.home / "portfolio.old"
+    if outgoing.is_dir() and not settings.portfolio_dir.exists():  # an init was killed between its two renames
+        outgoing.rename(settings.portfolio_dir)
     checked = portfolio.load(portfolio_folder)
     if (settings.portfolio_dir / "portfolio.yml").is_file():
         present = portfolio.load(settings.portfolio_dir)
@@ -44,7 +47,6 @@ def init(
     with writer_lease(settings, engine, "init"):
         lake.create(settings, checked.id_type)
         if portfolio_folder.resolve() != settings.portfolio_dir.resolve():
-            incoming, outgoing = settings.home / "portfolio.new", settings.home / "portfolio.old"
             for leftover in (incoming, outgoing):
                 shutil.rmtree(leftover, ignore_errors=True)
             incoming.mkdir()

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline import lake_files
+from pipeline import lake_files, ledger
 from pipeline.backup import FORMAT, MANIFEST
 from pipeline.config import Settings
 from pipeline.errors import ConfigError, HomeDamaged, NotFound
+from pipeline.lease import writer_lease
 
 _WRITE_ONCE = ("lake/data/", "archive/", "registry/artifacts/")
 
@@ -65,15 +66,35 @@ def restore(source: Path, home: Path, *, progress: Callable[[str], None] = lambd
     )  # fmt: skip
 
 
-def mend(source: Path, settings: Settings, *, progress: Callable[[str], None] = lambda _: None) -> tuple[str, ...]:
-    """Put back those write-once files of a home that are missing or damaged; returns their paths.
+@dataclass(frozen=True)
+class Mended:
+    """put_back: paths of files, below the home. left: files of the lake that are damaged still, each as a sentence."""
+
+    put_back: tuple[str, ...]
+    left: tuple[str, ...]
+
+
+def mend(source: Path, settings: Settings, *, progress: Callable[[str], None] = lambda _: None) -> Mended:
+    """Put back those write-once files of a home that are missing or damaged, and look at the lake's again.
 
     Only files of the lake that the home's catalog still names, archived files and model files; nothing that is as
-    the backup has it is touched. Raises as ``restore`` does.
+    the backup has it is touched. Raises as ``restore`` does, and LeaseHeld while a night runs.
     """
     manifest = read_manifest(source)
     if not (settings.portfolio_dir / "portfolio.yml").is_file():
         raise ConfigError(f"{settings.home} is not a Scoretrace home", "`scoretrace restore BACKUP NEW_HOME` makes one")
+    engine = ledger.open_ledger(settings)
+    try:
+        with writer_lease(settings, engine, "restore --damaged-only"):
+            put_back = _put_back(source, manifest, settings, progress)
+        return Mended(put_back, tuple(map(str, lake_files.damaged(settings, engine))))
+    finally:
+        engine.dispose()
+
+
+def _put_back(
+    source: Path, manifest: Mapping[str, Any], settings: Settings, progress: Callable[[str], None]
+) -> tuple[str, ...]:
     named = {f"lake/data/{f.path}" for f in lake_files.named_in(settings.lake_catalog)}
     mended = []
     for relative, facts in manifest["files"].items():

@@ -3,6 +3,7 @@ that the message names works."""
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import shutil
@@ -17,6 +18,7 @@ import pytest
 from sqlalchemy import insert
 
 from pipeline import control, lake_files, ledger
+from pipeline.backup import MANIFEST
 from pipeline.config import Settings
 from pipeline.governance import audit, canonical_json, chain
 from tests.conftest import FIRST, SECOND, Cascade
@@ -89,6 +91,20 @@ def test_a_flipped_bit_is_found_by_its_digest(
     assert refusal.returncode == 1 and path.name in refusal.stderr  # a backup does not carry damage along
     call(own_home, "restore", str(kept), str(own_home.home), "--damaged-only")
     assert doctor(own_home) == {}
+
+
+def test_a_backup_that_lacks_a_damaged_file_says_so(own_home: Settings, kept: Path, tmp_path: Path) -> None:
+    path = a_live_file(own_home)
+    path.unlink()
+    older = tmp_path / "older"
+    shutil.copytree(kept, older)
+    manifest = json.loads((older / MANIFEST).read_bytes())
+    del manifest["files"][path.relative_to(own_home.home).as_posix()]
+    (older / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
+    done = call(own_home, "restore", str(older), str(own_home.home), "--damaged-only")
+    told = " ".join(done.stderr.split())
+    assert done.returncode == 1 and "1 files are damaged still" in told and path.name in told
+    assert "scoretrace backfill" in told
 
 
 def test_a_corrupt_catalog_is_named_and_the_whole_home_comes_back(

@@ -80,6 +80,17 @@ def test_a_home_keeps_to_its_lender(tmp_path: Path) -> None:
     assert home.open_home(settings)[0].name == "harbor"
 
 
+def test_an_init_that_was_killed_between_its_renames_has_lost_no_portfolio(tmp_path: Path) -> None:
+    settings, folder = Settings.at(tmp_path / "home"), write_portfolio(tmp_path / "portfolio")
+    home.init(settings, folder)
+    settings.portfolio_dir.rename(settings.home / "portfolio.old")
+    with pytest.raises(ConfigError, match="holds the portfolio harbor"):
+        home.init(settings, portfolio.resolve("cascade"))
+    assert portfolio.load(settings.portfolio_dir).name == "harbor"
+    home.init(settings, folder)
+    assert sorted(p.name for p in settings.home.glob("portfolio*")) == ["portfolio"]
+
+
 def test_what_is_no_home_says_how_to_make_one(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="is not a Scoretrace home") as caught:
         home.open_home(Settings.at(tmp_path / "nothing"))
