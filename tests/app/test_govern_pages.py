@@ -341,7 +341,7 @@ def test_a_card_has_features_figures_and_the_report(portal: Open, own: tuple[Pat
     home, _ = own
     app = as_(portal, "ana", home, "models", model=MODEL, version="2")
     assert {row[0] for row in rows_of(app, "Features")} >= {"dpd_30_rollup", "utilization_3m_avg"}
-    assert rows_of(app, "Features by share of gain")[0][3] == "only rise"
+    assert rows_of(app, "Features")[0][3] == "only rise"
     assert "the records are not whole" not in html_of(app)
     press(app, "Validation report")
     (taken,) = audit.records(governed_home.reopen(home).engine, action="report.exported")
