@@ -147,8 +147,8 @@ def table(
             kind, chosen = f"{kind} head{len(heads) + 1}".strip(), orders.name(c.order) == orders.name(order)
             heads.append((c.head, orders.opposite(order) if chosen else c.order))
             if chosen:
-                falls = order.startswith("-")
-                sign, sorts = (" ↓" if falls else " ↑"), f" aria-sort='{'de' if falls else 'a'}scending'"
+                way = orders.way(order)
+                sign, sorts = {"descending": " ↓", "ascending": " ↑"}[way], f" aria-sort='{way}'"
         cells_of_head.append(f"<th scope='col' class='{kind}'{title}{sorts}>{escape(c.head)}{sign}</th>")
     if len(heads) > MOST_HEADS:
         raise ValueError(f"{caption} has {len(heads)} heads that order it; portal.css knows {MOST_HEADS}")

@@ -13,6 +13,11 @@ def opposite(order: str) -> str:
     return order[1:] if order.startswith("-") else f"-{order}"
 
 
+def way(order: str) -> str:
+    """``ascending`` or ``descending``, as aria-sort says it."""
+    return "descending" if order.startswith("-") else "ascending"
+
+
 def name(order: str) -> str:
     """The column of an order: ``-pd`` → ``pd``."""
     return order.removeprefix("-")

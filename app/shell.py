@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 import streamlit as st
 from streamlit.navigation.page import Page
 
-from app import acting, controls, formats, markup, session
+from app import acting, controls, formats, markup, orders, session
 from app.markup import Html, Table
 from app.session import AS_OF, Home
 from pipeline.errors import ScoretraceError
@@ -176,7 +176,7 @@ def linked_table(
         if table.heads:
             with st.container(key=f"heads-{key}"):
                 for name, order in table.heads:
-                    label = f"sort by {name}, {'descending' if order.startswith('-') else 'ascending'}"
+                    label = f"sort by {name}, {orders.way(order)}"
                     query = controls.from_first_page(*pages, **{by: order})
                     st.page_link(page, label=plain(label), query_params=query, icon="")
         if links:

@@ -6,13 +6,16 @@ engine; ``runs`` writes the ledger and ``ledger`` reads it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import (
     JSON,
     BigInteger,
     Boolean,
     Column,
+    ColumnElement,
     Date,
     DateTime,
     Engine,
@@ -218,6 +221,12 @@ lease = Table(
     Column("holder", String(300), nullable=False),
     Column("acquired_at", DateTime(timezone=True), nullable=False),
 )
+
+
+def ordering(keys: Mapping[str, ColumnElement[Any]], order: str) -> ColumnElement[Any]:
+    """One of the keys as an ORDER BY takes it; with ``-`` before its name the largest first."""
+    key = keys[order.removeprefix("-")]
+    return key.desc() if order.startswith("-") else key.asc()
 
 
 def open_store(settings: Settings) -> Engine:

@@ -276,9 +276,8 @@ def runs(
 
     order: one of ``RUN_ORDERS``, with ``-`` before it for the largest first. What it does not tell apart: newest first.
     """
-    r, key = control.runs, RUN_ORDERS[order.removeprefix("-")]
-    first = key.desc() if order.startswith("-") else key.asc()
-    query = select(r).order_by(first, r.c.started_at.desc(), r.c.run_id.desc())
+    r = control.runs
+    query = select(r).order_by(control.ordering(RUN_ORDERS, order), r.c.started_at.desc(), r.c.run_id.desc())
     if kinds:
         query = query.where(r.c.kind.in_(kinds))
     if since is not None:

@@ -155,10 +155,9 @@ def _browse(reader: Reader) -> None:
         return
     shown = controls.pages(count, data.PAGE_SIZE)
     scores = data.page(reader, chosen, order, shown.start // data.PAGE_SIZE + 1)
-    way = "descending" if order.startswith("-") else "ascending"
     note = (
         f"{formats.count(count)} of {formats.plural(whole, chosen.subject)} · {formats.count(shown.start + 1)} to "
-        f"{formats.count(shown.stop)} by {data.ORDERS[orders.name(order)][0]}, {way}"
+        f"{formats.count(shown.stop)} by {data.ORDERS[orders.name(order)][0]}, {orders.way(order)}"
     )
     _score_table(reader, chosen.subject, scores, f"{chosen.subject.capitalize()}s", "browse", note, order)
     with st.container(horizontal=True, vertical_alignment="center", gap="large"):

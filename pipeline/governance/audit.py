@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Select, func, insert, select, text
+from sqlalchemy import ColumnElement, Connection, Engine, Select, func, insert, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from pipeline.control import audit_log
+from pipeline.control import audit_log, ordering
 from pipeline.errors import MachineRefused, RecordRefused
 from pipeline.governance import canonical_json, chain, texts
 from pipeline.governance.chain import GENESIS, Checkpoint, Record, Verdict
@@ -75,7 +75,7 @@ def head(where: Engine | Connection) -> Checkpoint:
     return Checkpoint(row.seq if row else 0, row.sha256 if row else GENESIS, at=_iso(datetime.now(UTC)))
 
 
-ORDERS = {
+ORDERS: Mapping[str, ColumnElement[Any]] = {
     "record": audit_log.c.seq,
     "who": audit_log.c.actor,
     "what": audit_log.c.action,
@@ -105,10 +105,8 @@ def records(
 
     order: one of ``ORDERS``, with ``-`` before it for the largest first. What it does not tell apart: newest first.
     """
-    key = ORDERS[order.removeprefix("-")]
-    first = key.desc() if order.startswith("-") else key.asc()
     wanted = _select(actor, action, subject, since, until).where(audit_log.c.seq > after)
-    wanted = wanted.order_by(first, audit_log.c.seq.desc()).limit(limit).offset(skip or None)
+    wanted = wanted.order_by(ordering(ORDERS, order), audit_log.c.seq.desc()).limit(limit).offset(skip or None)
     if isinstance(where, Engine):
         with where.connect() as connection:
             return tuple(Record(**row) for row in connection.execute(wanted).mappings())
