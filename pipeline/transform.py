@@ -209,13 +209,16 @@ class Warehouse:
     ) -> dbtRunnerResult:
         """One dbt invocation in this process: quiet, writing only below the home's work folder."""
         work = self.settings.work_dir / "dbt"
-        testing = command == "test"
+        testing, parsing = command == "test", command == "parse"
+        # Parsing reads files alone. dbt keeps what it parsed for as long as vars and environment are the same ones,
+        # so they name no home here: one that was moved, restored or copied is not parsed anew, which takes seconds.
         connection = {
-            "home": str(self.settings.home),
-            "memory_limit": self.settings.memory_limit,
+            "home": "." if parsing else str(self.settings.home),
+            "memory_limit": "" if parsing else self.settings.memory_limit,
             # On a small book a test's query costs less on one DuckDB thread than it costs to share it out.
-            "threads": "1" if variables.get("tables_in_memory") else str(self.settings.threads or ""),
+            "threads": "1" if parsing or variables.get("tables_in_memory") else str(self.settings.threads or ""),
         }
+        catalog = "" if parsing else self.settings.lake_catalog
         arguments = [
             "--quiet", "--log-level", "none", "--log-level-file", "none", "--no-use-colors",
             "--no-send-anonymous-usage-stats",
@@ -233,8 +236,8 @@ class Warehouse:
             arguments += ["--indirect-selection", "buildable"]
             if "test_type:unit" not in selection:
                 arguments += ["--exclude-resource-type", "unit_test"]
-        manifest = None if command == "parse" else self._project()
-        with _working_directory_kept(), _environment("SCORETRACE_LAKE_CATALOG", self.settings.lake_catalog):
+        manifest = None if parsing else self._project()
+        with _working_directory_kept(), _environment("SCORETRACE_LAKE_CATALOG", catalog):
             try:
                 return dbtRunner(manifest=manifest).invoke(arguments)
             finally:
