@@ -17,7 +17,8 @@ from pipeline.monitoring.stability import SHARE_FLOOR
 
 ROW_HEIGHT = 21
 MOST_PARTS = 12
-_HATCH, _FULL = "line-ne-open", "square"
+_CLEAR: dict[str, object] = {"symbol": "square", "color": "rgba(0,0,0,0)", "line": {"width": 0}}
+_HATCHED: dict[str, object] = {"symbol": "line-ne-open", "line": {"width": 1}}
 
 
 def heatmap(
@@ -46,7 +47,15 @@ def heatmap(
     )
     values = [[None if math.isnan(v) else min(v, top) for v in row] for row in grid.to_numpy().tolist()]
     shown = cells[cells["feature"].isin(features) & cells["psi"].notna()]
-    far = (shown["psi"] >= high) & shown["significant"].astype(bool)
+    sure = shown["significant"].astype(bool)
+    written, far = sure & (shown["psi"] >= moderate), sure & (shown["psi"] >= high)
+    # One trace of a kind: plotly looks at each entry of a list of symbols or colours, and draws each empty text.
+    kinds = (
+        (~sure, {**_HATCHED, "color": style.MUTED}, None),
+        (sure & ~written, _CLEAR, None),
+        (written & ~far, _CLEAR, ink),
+        (far, _CLEAR, "#ffffff"),
+    )
     traces = [
         {
             "type": "heatmap",
@@ -62,7 +71,7 @@ def heatmap(
             "hoverinfo": "skip",
         },
         # Plotly does not tell which cell of a heatmap was clicked: a point on each one does, and carries its words.
-        *(_marks(shown[mask], moderate, colour) for mask, colour in ((~far, ink), (far, "#ffffff")) if mask.any()),
+        *(_marks(shown[mask], marker, written_in) for mask, marker, written_in in kinds if mask.any()),
     ]
     step = max(1, math.ceil(len(days) / 16))
     ticks = days[::-1][::step][::-1]
@@ -318,37 +327,26 @@ def _steps(moderate: float, high: float) -> list[list[object]]:
     ]
 
 
-def _marks(cells: pd.DataFrame, moderate: float, colour: str) -> dict[str, object]:
-    """The points of cells: transparent, or a stroke where the PSI is not significant; figures from ``moderate`` on."""
-    significant = cells["significant"].tolist()
-    stroke = style.MUTED if colour != "#ffffff" else colour
+def _marks(cells: pd.DataFrame, marker: dict[str, object], written_in: str | None) -> dict[str, object]:
+    """The points of cells, all of one marker; their figures too, where there is a colour to write them in."""
+    figures = list(zip(cells["feature"], cells["as_of"], cells["psi"], cells["critical"], cells["n"], strict=True))
+    chance = ", not significant" if marker is not _CLEAR else ""
     return {
         "type": "scatter",
-        "mode": "markers+text",
+        "mode": "markers" if written_in is None else "markers+text",
         "x": [d.isoformat() for d in cells["as_of"]],
         "y": [_text(f) for f in cells["feature"]],
-        "text": [
-            f"{v:.2f}" if v >= moderate and sure else "" for v, sure in zip(cells["psi"], significant, strict=True)
-        ],
-        "textfont": {"size": 10, "color": colour},
-        "customdata": [
-            [f, d.isoformat(), formats.day(d), v, c, formats.count(int(n)), "" if sure else ", not significant"]
-            for f, d, v, c, n, sure in zip(
-                cells["feature"], cells["as_of"], cells["psi"], cells["critical"], cells["n"], significant, strict=True
-            )
-        ],
-        "marker": {
-            "symbol": [_FULL if sure else _HATCH for sure in significant],
-            "size": 15,
-            "color": ["rgba(0,0,0,0)" if sure else stroke for sure in significant],
-            "line": {"width": [0 if sure else 1 for sure in significant]},
-            "opacity": 0.45,
-        },
+        "text": None if written_in is None else [f"{v:.2f}" for v in cells["psi"]],
+        "textfont": {"size": 10, "color": written_in},
+        "customdata": [[f, d.isoformat()] for f, d, *_ in figures],
+        "marker": {"size": 15, "opacity": 0.45, **marker},
         "selected": {"marker": {"opacity": 0.45}},
         "unselected": {"marker": {"opacity": 0.45}},
-        "hovertemplate": "%{y} on %{customdata[2]}<br>PSI %{customdata[3]:.3f} "
-        "(critical %{customdata[4]:.3f}, "
-        "n %{customdata[5]})%{customdata[6]}<extra></extra>",
+        "hovertext": [
+            f"{_text(f)} on {formats.day(d)}<br>PSI {v:.3f} (critical {c:.3f}, n {formats.count(int(n))}){chance}"
+            for f, d, v, c, n in figures
+        ],
+        "hovertemplate": "%{hovertext}<extra></extra>",
     }
 
 

@@ -203,7 +203,9 @@ def bin_table(
 
 def heat_table(cells: pd.DataFrame, features: Sequence[str], nights: Sequence[date]) -> Table:
     """The heatmap's figures; what is not significant stands in brackets."""
-    by: dict[tuple[Any, Any], Any] = {(r.feature, r.as_of): r for r in cells.itertuples()}
+    by: dict[tuple[Any, Any], Any] = {
+        (r.feature, r.as_of): r for r in cells[cells["feature"].isin(features)].itertuples()
+    }
     columns = [Column("feature"), *(Column(formats.day(d, year=False), "number") for d in nights)]
     rows = [[f, *(_heat_cell(by.get((f, d))) for d in nights)] for f in features]
     return markup.table(columns, rows, "PSI by feature and night")

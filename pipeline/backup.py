@@ -26,6 +26,7 @@ from pipeline import lake_files, ledger
 from pipeline.config import Settings
 from pipeline.errors import ConfigError, HomeDamaged
 from pipeline.governance import audit
+from pipeline.whole_folder import made_whole
 
 MANIFEST = "backup.json"
 FORMAT = 1
@@ -55,7 +56,7 @@ def back_up(
     link: bool = False,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Backup:
-    """Copy the home into an empty or new folder; its manifest is written last, so a copy without one is not whole.
+    """Copy the home into an empty or new folder, which is there whole, on the disk, or not at all.
 
     link: hard links for the lake's files, which are never changed: quick, on the same disk, and lost with that disk.
     Raises ConfigError when the folder is not empty or lies in the home, HomeDamaged when a file of the lake is not as
@@ -66,14 +67,13 @@ def back_up(
         raise ConfigError(f"{place} lies in the home itself", "choose a folder outside of it, best on another disk")
     if place.exists() and (not place.is_dir() or any(place.iterdir())):
         raise ConfigError(f"{place} is there already and not empty", "choose a new folder; nothing is ever overwritten")
-    partial = place.with_name(f".{place.name}.{os.getpid()}.partial")
-    try:
+    with made_whole(place) as partial:
         for number in range(1, _TRIES + 1):
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir(parents=True, mode=0o700)
             if copied := _copy(settings, engine, partial, link, progress):
                 break
             progress(f"files or approvals moved while they were copied; once more ({number} of {_TRIES})")
+            for taken in partial.iterdir():
+                shutil.rmtree(taken) if taken.is_dir() else taken.unlink()
         else:
             raise ConfigError(
                 f"the home kept changing under {_TRIES} copies: {settings.home}",
@@ -81,12 +81,6 @@ def back_up(
             )
         manifest = json.dumps(copied, indent=1, sort_keys=True).encode()
         (partial / MANIFEST).write_bytes(manifest)
-        if place.exists():
-            place.rmdir()
-        partial.rename(place)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
     return Backup(
         place, len(copied["files"]), sum(f["bytes"] for f in copied["files"].values()), copied["snapshot"],
         copied["as_of"], tuple(copied["elsewhere"]), hashlib.sha256(manifest).hexdigest(),

@@ -18,6 +18,7 @@ from pipeline.backup import FORMAT, MANIFEST
 from pipeline.config import Settings
 from pipeline.errors import ConfigError, HomeDamaged, NotFound
 from pipeline.lease import writer_lease
+from pipeline.whole_folder import made_whole
 
 _WRITE_ONCE = ("lake/data/", "archive/", "registry/artifacts/")
 
@@ -44,23 +45,15 @@ def restore(source: Path, home: Path, *, progress: Callable[[str], None] = lambd
             f"{home} is there already and not empty",
             "restore into a new folder, look at it with `SCORETRACE_HOME=THERE scoretrace doctor`, then change the two",
         )
-    partial = home.with_name(f".{home.name}.{os.getpid()}.partial")
     files: Mapping[str, Any] = manifest["files"]
     progress(f"{len(files):,} files, each against its SHA-256")
-    try:
-        partial.mkdir(parents=True, mode=0o700)
+    with made_whole(home) as partial:
         for relative, facts in files.items():
             _put(source / relative, partial / relative, facts)
         for folder, mode in manifest["folders"].items():
             (partial / folder).chmod(int(mode))
         _open_again(partial)
         partial.chmod(int(manifest.get("mode", 0o700)))
-        if home.exists():
-            home.rmdir()
-        partial.rename(home)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
     return Restored(
         home, len(files), sum(f["bytes"] for f in files.values()), manifest["as_of"], tuple(manifest["elsewhere"])
     )  # fmt: skip

@@ -160,7 +160,11 @@ def _heatmap(
             st.page_link(shell.DRIFT, label=label, icon="", query_params=controls.query(all="" if every else "1"))
     keys = drift_facts.figure_orders(policy.minimum_rows)
     by = controls.order(keys, "", drift_facts.TABLE_BY)
-    with st.expander("The heatmap as tables", expanded=bool(by)):
+    # Two thousand cells that few ask for: they are written once somebody opens them.
+    fold = st.expander("The heatmap as tables", expanded=bool(by), key="heatmap-tables", on_change="rerun")
+    if not fold.open:
+        return
+    with fold:
         by_name = {d.feature: d for d in tonight}
         listed = [by_name[f] for f in order if f in by_name]
         if by:

@@ -47,12 +47,16 @@ def test_drift_tells_what_moved_and_how_far_it_is_from_chance(portal: Open, watc
     assert "1 of 28 features drifted" in page and "against the training set of v31" in page
     words = app.get("plotly_chart")[0].proto.alt
     assert "PSI of 29 features on 14 Mar 2026: 1 drifted by 0.1 or more" in words and DRIFTED in words
-    rows = rows_of(app, "Drift of 14 Mar 2026")
+    assert "Mean log-odds of the sample" in page, "the waterfall in words"
+    assert "Drift of 14 Mar 2026" not in page, "the tables are written once somebody opens them"
+    app.session_state["heatmap-tables"] = True
+    rows = rows_of(app.run(), "Drift of 14 Mar 2026")
     assert [row[0] for row in rows[:2]] == ["score", DRIFTED], "the score leads, then importance × PSI"
     with closing(lake.connect(settings_for(watched))) as con:
         (stored,) = drift.history(con, LAST, LAST, model=MODEL, feature=DRIFTED)
     assert rows[1][2] == f"{stored.psi:.3f}" and rows[1][5] == "✕ high"
-    assert "Mean log-odds of the sample" in page, "the waterfall in words"
+    cells = rows_of(app, "PSI by feature and night")
+    assert cells[1][0] == DRIFTED and cells[1][-1] == f"{stored.psi:.3f}"
 
 
 def test_a_feature_opens_with_its_bins_its_segments_and_its_cause(portal: Open, watched: Path) -> None:

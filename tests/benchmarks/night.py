@@ -19,6 +19,7 @@ import sys
 import time
 from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
+from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -58,7 +59,9 @@ def _bench(arguments: argparse.Namespace, home: Path) -> None:
     nights = [f"night:{LAST_NIGHT - timedelta(days=n)}" for n in reversed(range(arguments.nights))]
     stages = [s for name in arguments.stages.split(",") for s in (nights if name == "nights" else [name])]
     rows: list[dict[str, float]] = []
-    print(f"{arguments.accounts:,} accounts, {arguments.months} months, {platform.machine()}, {os.cpu_count()} cores")
+    ran_on = _ran_on()
+    print(f"{arguments.accounts:,} accounts, {arguments.months} months")
+    print(", ".join(f"{name} {value}" for name, value in ran_on.items()))
     print(f"{'stage':34} {'seconds':>9} {'rows':>13} {'rows/s':>12} {'peak MiB':>9} {'home MiB':>9}")
     for stage in stages:
         command = [
@@ -82,10 +85,29 @@ def _bench(arguments: argparse.Namespace, home: Path) -> None:
     for name, ratio in ratios.items():
         print(f"{name:58} {ratio:9.2f}")
     if arguments.json:
-        machine = {"cores": os.cpu_count(), "machine": platform.machine(), "at": datetime.now(UTC).isoformat()}
+        asked = {"accounts": arguments.accounts, "months": arguments.months, "nights": arguments.nights}
         arguments.json.write_text(
-            json.dumps({"machine": machine, "stages": rows, "ratios": ratios}, indent=2), encoding="utf-8"
+            json.dumps({"ran_on": ran_on, "asked": asked, "stages": rows, "ratios": ratios}, indent=2), encoding="utf-8"
         )
+
+
+def _ran_on() -> dict[str, str]:
+    """What the figures hang on: machine, limits, versions, and the commit, marked where files differ from it."""
+    settings = Settings.load()
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    described = subprocess.run(git, capture_output=True, text=True, check=False)
+    return {
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": platform.machine(),
+        "cores": str(os.cpu_count()),
+        "memory": f"{memory:.1f} GiB",
+        "DuckDB's memory limit": settings.memory_limit or "its own default, 80 %",
+        "DuckDB's threads": str(settings.threads or "one a core"),
+        "commit": described.stdout.strip() or "unknown",
+        "Python": platform.python_version(),
+        **{name: version(name) for name in ("duckdb", "dbt-core", "dbt-duckdb", "lightgbm", "mlflow")},
+    }
 
 
 def _ratios(seconds: dict[str, float], first_night: str, last_night: str) -> dict[str, float]:

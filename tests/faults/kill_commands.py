@@ -1,0 +1,210 @@
+"""``make kill-commands TIMES=60``: every other command that writes a home or a copy of one, killed at a random moment.
+
+Each time the command is run again in the same words, and what then stands must be what stands when nobody disturbs it:
+the doctor finds nothing, every published night has its bytes, no model version is there twice.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline import home, lake, ledger, nightly
+from pipeline.config import Settings, prepare_process
+from pipeline.doctor.examine import examine
+from pipeline.errors import ScoretraceError
+from pipeline.registry import Registry
+from pipeline.score import partition_sha256
+from tests.conftest import SECOND, THIRD, make_cascade
+from tests.faults.conftest import SCORETRACE
+from tests.faults.killing import fork_home
+
+UNDER_WAY = {"runs", "lease"}
+"""What the doctor may say of a home whose command was killed just now: that nobody ended what was begun."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command line over a folder of ``home``, ``backup`` and ``portfolio``; ``makes`` is the home it leaves."""
+
+    arguments: Callable[[Path], list[str]]
+    makes: str = "home"
+    spoil: Callable[[Path], None] = lambda _: None
+
+
+def _lose_files(place: Path) -> None:
+    """Half of the lake's files, as a disk loses them."""
+    for number, path in enumerate(sorted((place / "home" / "lake" / "data").rglob("*.parquet"))):
+        if number % 2:
+            path.unlink()
+
+
+COMMANDS = {
+    "maintain": Command(lambda _: ["maintain", "--yes"]),
+    "backup": Command(lambda place: ["backup", str(place / "copy")]),
+    "restore": Command(lambda place: ["restore", str(place / "backup"), str(place / "again")], makes="again"),
+    "restore --damaged-only": Command(
+        lambda place: ["restore", "--damaged-only", str(place / "backup"), str(place / "home")], spoil=_lose_files
+    ),
+    "retrain": Command(lambda _: ["retrain", "--model", "pd_default", "--as-of", str(SECOND)]),
+    "init": Command(lambda place: ["init", "--portfolio", str(place / "portfolio")], makes="new"),
+    "init of a home that is there": Command(lambda place: ["init", "--portfolio", str(place / "portfolio")]),
+    "rotate-key": Command(lambda _: ["audit", "rotate-key"]),
+    "monitor": Command(lambda _: ["monitor", "--as-of", str(SECOND)]),
+}
+
+
+class Commands:
+    """Runs and kills one command after another, each in a copy of a prepared folder."""
+
+    def __init__(self, prepared: Path, scratch: Path) -> None:
+        self.prepared, self.scratch = prepared, scratch
+        self.undisturbed: dict[str, tuple[float, Any]] = {}
+
+    def trial(self, name: str, share: float) -> tuple[bool, float]:
+        """Kill a command this share into its time, and run it again; returns whether it was killed, and when."""
+        if name not in self.undisturbed:
+            place = self._place(COMMANDS[name])
+            took = self._run(name, place)
+            self.undisturbed[name] = took, self._outcome(name, place)
+            shutil.rmtree(place)
+        seconds, expected = self.undisturbed[name]
+        place = self._place(COMMANDS[name])
+        child = self._start(name, place)
+        wait = share * seconds
+        try:
+            child.wait(wait)
+        except subprocess.TimeoutExpired:
+            os.killpg(child.pid, signal.SIGKILL)
+        killed = child.wait() == -signal.SIGKILL
+        if killed and (place / "home" / "portfolio" / "portfolio.yml").is_file():
+            said = {c.check for c in examine(Settings.at(place / "home")) if c.faults} - UNDER_WAY
+            assert not said or COMMANDS[name].spoil is _lose_files, f"{name} killed after {wait:.2f} s: {said}, {place}"
+        if killed or COMMANDS[name].makes == "home":
+            self._run(name, place)
+        outcome = self._outcome(name, place)
+        assert outcome == expected, f"{name} killed after {wait:.2f} s: {outcome}, not {expected}; {place}"
+        left = sorted(p.name for p in place.iterdir() if p.name.startswith("."))
+        assert not left, f"{name} killed after {wait:.2f} s left {left} in {place}"
+        shutil.rmtree(place)
+        return killed, wait
+
+    def _place(self, command: Command) -> Path:
+        place = self.scratch / "killed"
+        place.mkdir()
+        fork_home(self.prepared / "home", place / "home")
+        for folder in ("backup", "portfolio"):
+            shutil.copytree(self.prepared / folder, place / folder, copy_function=os.link)
+        command.spoil(place)
+        return place
+
+    def _start(self, name: str, place: Path) -> subprocess.Popen[bytes]:
+        command = COMMANDS[name]
+        at = place / ("home" if command.makes == "again" else command.makes)
+        with (place / "log").open("ab") as log:
+            return subprocess.Popen(
+                [str(SCORETRACE), *command.arguments(place)], stdout=log, stderr=log, start_new_session=True,
+                env={**os.environ, "SCORETRACE_HOME": str(at)},
+            )  # fmt: skip
+
+    def _run(self, name: str, place: Path) -> float:
+        started = time.monotonic()
+        child = self._start(name, place)
+        code, told = child.wait(), (place / "log").read_text(encoding="utf-8")
+        # A command that was over before its kill made its folder already, and says so.
+        assert code == 0 or "is there already and not empty" in told, f"{name} in {place}: {told[-2000:]}"
+        assert "Traceback" not in told, told
+        return time.monotonic() - started
+
+    def _outcome(self, name: str, place: Path) -> dict[str, Any]:
+        """What stands in the end, of a backup in the home that it restores to."""
+        made = COMMANDS[name].makes
+        if name == "backup":
+            home_of_it = place / "of the copy"
+            subprocess.run([str(SCORETRACE), "restore", str(place / "copy"), str(home_of_it)], check=True)
+            made = home_of_it.name
+        settings = Settings.at(place / made)
+        portfolio, engine = home.open_home(settings)
+        try:
+            registry = Registry(settings)
+            versions = {m.name: [(v.version, v.digest) for v in registry.versions(m.name)] for m in portfolio.models}
+            nights = {str(p.as_of): _content(settings, p) == p.content_sha256 for p in ledger.publications(engine)}
+        finally:
+            engine.dispose()
+        faults = {c.check: [f.says for f in c.faults] for c in examine(settings) if c.faults}
+        return {"faults": faults, "nights": nights, "versions": versions}
+
+
+def _content(settings: Settings, publication: ledger.Publication) -> str | None:
+    """The hash of what readers of a published night get, from the lake; None where its snapshot is gone."""
+    try:
+        with closing(lake.connect(settings, snapshot=publication.snapshot_id)) as con:
+            return nightly.combined_sha256(
+                {
+                    m.subject: partition_sha256(con, f"scores.{m.subject}_scores", publication.as_of)
+                    for m in publication.models
+                }
+            )
+    except ScoretraceError:
+        return None
+
+
+def prepare(folder: Path) -> Path:
+    """A home with three published nights, a backup of it, and its portfolio as the lender keeps it."""
+    folder.mkdir()
+    make_cascade(folder)
+    settings = Settings.at(folder / "home")
+    for day in (SECOND, THIRD):
+        _scoretrace(settings, "nightly", "--as-of", str(day))
+    _scoretrace(settings, "backup", str(folder / "backup"))
+    return folder
+
+
+def _scoretrace(settings: Settings, *arguments: str) -> None:
+    subprocess.run([str(SCORETRACE), *arguments], check=True, env={**os.environ, "SCORETRACE_HOME": str(settings.home)})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--times", type=int, default=60)
+    parser.add_argument("--seed", type=int, default=20260314)
+    parser.add_argument("--only", choices=sorted(COMMANDS), help="this command alone")
+    parser.add_argument("--prepared", type=Path, help="a folder made before, or where to keep the one that is made")
+    options = parser.parse_args()
+    prepare_process()
+    chance = random.Random(options.seed)
+    names = [options.only] if options.only else list(COMMANDS)
+    with tempfile.TemporaryDirectory(
+        prefix="scoretrace-kill-", dir=options.prepared.parent if options.prepared else None
+    ) as scratch:
+        folder = options.prepared or Path(scratch) / "prepared"
+        commands = Commands(folder if (folder / "backup").is_dir() else prepare(folder), Path(scratch))
+        killed, over, began = Counter[str](), Counter[str](), time.monotonic()
+        for number in range(options.times):
+            name = names[number % len(names)]
+            dead, after = commands.trial(name, chance.random())
+            (killed if dead else over)[name] += 1
+            print(
+                f"{number + 1:4} {name:30} {'killed' if dead else 'over'} at {after:.2f} s: as undisturbed", flush=True
+            )
+    counts = ", ".join(f"{n} {killed[n]}" for n in names)
+    print(
+        f"killed {sum(killed.values())} times ({counts}), over before the kill {sum(over.values())}; run again, each "
+        f"left what it leaves undisturbed; {time.monotonic() - began:,.0f} s"
+    )
+
+
+if __name__ == "__main__":
+    main()
