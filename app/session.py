@@ -26,6 +26,7 @@ class Home:
     """An opened home: its settings, its lender, its control store, its published dates (newest first).
 
     identity: changes when the home is made anew at the same path, so that nothing cached of the old one is shown.
+    watched: how often a night's monitor ended; what is stored of drift and outcomes changes with it and not between.
     """
 
     identity: str
@@ -33,6 +34,7 @@ class Home:
     portfolio: Portfolio
     engine: Engine
     dates: tuple[date, ...]
+    watched: int
 
     @property
     def zone(self) -> ZoneInfo:
@@ -77,7 +79,8 @@ def open_home() -> Home:
     identity = _identity(settings)
     portfolio = _portfolio(identity, _stamp(settings.portfolio_dir), settings)
     engine = _engine(identity, settings)
-    return Home(identity, settings, portfolio, engine, ledger.published_dates(engine))
+    dates, watched = ledger.published_dates(engine), ledger.attempts_ended(engine, "monitor")
+    return Home(identity, settings, portfolio, engine, dates, watched)
 
 
 def asked_date() -> str | None:

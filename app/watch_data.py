@@ -1,4 +1,4 @@
-"""The Watch pages' reads of the lake as it is now, cached per snapshot of it.
+"""The Watch pages' reads of the lake as it is now, kept until the next night was watched.
 
 A night's drift and outcomes are written after it was published: its own snapshot does not hold them. What is shown
 is what was known of the night that the page is at, by whatever was stored since.
@@ -6,12 +6,9 @@ is what was known of the night that the page is at, by whatever was stored since
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
-from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -20,8 +17,6 @@ import streamlit as st
 from app import connections
 from app.session import Home
 from lineage.causes import Search
-from pipeline import lake
-from pipeline.config import Settings
 from pipeline.errors import NotFound
 from pipeline.monitoring import drift, drift_reads, outcome_reads, score_drift
 from pipeline.monitoring.alert_rules import DRIFT, HIGH, Finding
@@ -153,42 +148,20 @@ def causes(identity: str, run_id: str, column: str, _home: Home) -> tuple[Cause,
 
 
 def _read(home: Home, asked: str, read: Callable[[duckdb.DuckDBPyConnection], Any]) -> Any:
-    """What ``read`` finds in the newest state of the lake; the same question of the same state is asked once."""
-    return _stored(f"{home.identity}|{_newest(home.identity, _written(home.settings), home)}|{asked}", read, home)
+    """What ``read`` finds in the newest state of the lake; asked once until a night's monitor has ended again.
 
-
-@st.cache_data(show_spinner=False, max_entries=8)
-def _newest(identity: str, written: tuple[int, ...], _home: Home) -> int:
-    """The lake's newest snapshot, asked for again when its catalog was written since: a page has many questions."""
-    with _current(_home) as (_, snapshot):
-        return snapshot
-
-
-def _written(settings: Settings) -> tuple[int, ...]:
-    """When the catalog was last written, as its files tell; of one on a server nothing does, so always now."""
-    kind, _, place = settings.lake_catalog.partition(":")
-    told: list[int] = []
-    for file in [place, f"{place}-wal"] if kind == "sqlite" else []:
-        with suppress(FileNotFoundError):
-            status = Path(file).stat()
-            told += [status.st_mtime_ns, status.st_size]
-    return tuple(told) or (time.monotonic_ns(),)
+    Other tasks of a night make a snapshot a second, and none of them what is read here.
+    """
+    return _stored(f"{home.identity}|{home.watched}|{asked}", read, home)
 
 
 @st.cache_data(show_spinner=False, max_entries=256)
 def _stored(asked: str, _read: Callable[[duckdb.DuckDBPyConnection], Any], _home: Home) -> Any:
-    """An answer is never older than the snapshot that it is kept under."""
-    with _current(_home) as (con, _):
-        return _read(con)
-
-
-@contextmanager
-def _current(home: Home) -> Iterator[tuple[duckdb.DuckDBPyConnection, int]]:
-    """A cursor on the lake's newest state, which stays the same within the block, and that state's snapshot."""
-    con = connections.current(home)
-    con.execute("BEGIN")
+    """An answer is never older than the count that it is kept under."""
+    con = connections.current(_home)
+    con.execute("BEGIN")  # one state of the lake, however many questions
     try:
-        yield con, lake.current_snapshot(con)
+        return _read(con)
     finally:
         con.execute("ROLLBACK")
         con.close()

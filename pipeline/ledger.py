@@ -338,6 +338,13 @@ def task_attempts(engine: Engine, run_id: str) -> tuple[TaskAttempt, ...]:
     return tuple(TaskAttempt(**_fields(row)) for row in _rows(engine, query))
 
 
+def attempts_ended(engine: Engine, task: str) -> int:
+    """How many attempts of a task have ended, in whatever run: it grows with all that the task may have written."""
+    t = control.task_attempts
+    with engine.connect() as connection:
+        return int(connection.scalar(select(func.count(t.c.ended_at)).where(t.c.task == task)) or 0)
+
+
 def last_snapshot(engine: Engine, run_id: str) -> int | None:
     """The lake's snapshot after the last attempt of a run that told one; None when none did."""
     return max((a.snapshot_after for a in task_attempts(engine, run_id) if a.snapshot_after is not None), default=None)

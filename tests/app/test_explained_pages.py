@@ -297,6 +297,7 @@ def test_a_list_is_taken_by_who_may_and_on_record(own_story: Story) -> None:
         own_story.portfolio,
         own_story.engine,
         tuple(ledger.published_dates(own_story.engine)),
+        ledger.attempts_ended(own_story.engine, "monitor"),
     )
     reader = session.Reader(home, ledger.publication_for(own_story.engine, SECOND))  # type: ignore[arg-type]
     chosen = data.Filter(decile=10, product="card")
