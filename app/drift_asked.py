@@ -16,6 +16,7 @@ from pipeline.monitoring.bins import WHOLE
 from pipeline.monitoring.drift_reads import Watched
 
 SHOWN_NIGHTS = 30
+CAUSES = "causes"  # the part of the URL that asks for a search of them
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,12 @@ class Asked:
     nights: tuple[date, ...]
     night: date
     feature: str
+    stored: tuple[Watched, ...]
+
+    def comparable(self, version: int) -> tuple[date, ...]:
+        """The other nights shown whose bins are stored against a version's baseline, the newest first."""
+        against = {d for w in self.stored if w.version == version for d in w.nights}
+        return tuple(d for d in self.nights[::-1] if d != self.night and d in against)
 
     @property
     def part(self) -> str:
@@ -71,7 +78,7 @@ def asked_for(home: Home, stored: Sequence[Watched], as_of: date) -> Asked:
     segment = controls.one_of("segment", segments, "segment")
     order = controls.one_of("order", drift_facts.HEATMAP_ORDERS, "order")
     with st.container(key="filters", horizontal=True, vertical_alignment="bottom", gap="small"):
-        of_model = ("baseline", "segment", "night", "feature", "with", "since")
+        of_model = ("baseline", "segment", "night", "feature", "with", "since", CAUSES)
         models = {w.model: w.model for w in stored}
         controls.select("Model", "model", models, model, 150, first=False, clears=of_model)
         controls.select("Compared with", "baseline", baselines, baseline, 260, clears=("night", "segment", "with"))
@@ -82,7 +89,7 @@ def asked_for(home: Home, stored: Sequence[Watched], as_of: date) -> Asked:
     dimension, _, part = segment.partition("=")
     subject = next(m.subject for m in home.portfolio.models if m.name == model)
     key = (dimension, part) if segment else WHOLE
-    return Asked(model, subject, version, key, shown, night, st.query_params.get("feature", ""))
+    return Asked(model, subject, version, key, shown, night, st.query_params.get("feature", ""), tuple(mine))
 
 
 def _first(home: Home, last: date) -> date:

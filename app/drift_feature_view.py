@@ -8,11 +8,11 @@ from datetime import date
 import streamlit as st
 
 from app import charts_drift, controls, drift_facts, formats, markup, orders, session, shell, watch_data
-from app.drift_asked import Asked
+from app.drift_asked import CAUSES, Asked
 from app.markup import Html
 from app.session import Home
 from pipeline import ledger
-from pipeline.errors import NotFound, ScoretraceError
+from pipeline.errors import ScoretraceError
 from pipeline.monitoring.alert_state import RESOLVED, Alert
 from pipeline.monitoring.alerts import alerts_of
 from pipeline.monitoring.drift import Drift
@@ -81,17 +81,24 @@ def _by_segment(home: Home, d: Drift, found: Sequence[Drift]) -> None:
 def _distribution(home: Home, asked: Asked, d: Drift, filled: Filled) -> None:
     """The night's bins beside the baseline's, or beside another night's where the URL names one."""
     others = {"": f"training set of v{d.version}"} | {
-        o.isoformat(): f"night of {formats.day(o)}" for o in asked.nights[::-1] if o != d.as_of
+        o.isoformat(): f"night of {formats.day(o)}" for o in asked.comparable(d.version)
     }
-    chosen = controls.one_of("with", others, "night to compare with")
+    # A link may name this very night, or one that another version scored: there is nothing to compare with then.
+    named = st.query_params.get("with", "")
+    chosen = named if named in others else ""
     before, name = filled.baseline, "baseline"
     extra: Html | None = None
-    if chosen:
-        other = watch_data.filled(home, asked.model, d.version, d.feature, date.fromisoformat(chosen), asked.key)
-        if other is None:
-            raise NotFound(
-                f"no rows by bin of {d.feature} against v{d.version} are stored for {chosen}", "choose another night"
-            )
+    other = (
+        watch_data.filled(home, asked.model, d.version, d.feature, date.fromisoformat(chosen), asked.key)
+        if chosen
+        else None
+    )
+    if named not in ("", d.as_of.isoformat()) and other is None:
+        told = (
+            f"No rows by bin of {d.feature} against v{d.version} are stored for {named}; the training set stands here."
+        )
+        extra = markup.alarm("stop", "not found", told, "Next: choose another night to compare with.")
+    if other is not None:
         before, name = other.night, formats.day(date.fromisoformat(chosen), year=False)
         if sum(before) and sum(filled.night):
             psi = judged_psi(before, filled.night, alpha=home.portfolio.monitoring.alpha)
@@ -149,7 +156,15 @@ def _cause(home: Home, asked: Asked, d: Drift) -> None:
     if publication is None:
         st.html(markup.block(markup.quiet("The night has no publication, so there is no run to look in.")))
         return
-    if st.button("Look for causes in this night's run", key=f"causes@{d.feature}{d.as_of}"):
+    if st.query_params.get(CAUSES) != "1":
+        if st.button("Look for causes in this night's run", key=f"causes@{d.feature}{d.as_of}"):
+            controls.to_url(**{CAUSES: "1"})
+            st.rerun()
+        if not told:
+            why = _why_not(d, home.portfolio.monitoring)
+            search = "A click searches its loads, gates, tests and definitions; it takes some seconds."
+            st.html(markup.block(markup.quiet(f"No alert was raised on it{why}. {search}")))
+    else:
         spec = home.portfolio.model(asked.model)
         column = f"features.{spec.subject}_features.{d.feature}"
         with st.spinner(f"Walking the column lineage of run {publication.run_id}, weighing its loads, gates and tests"):
@@ -162,15 +177,6 @@ def _cause(home: Home, asked: Asked, d: Drift) -> None:
             st.html(markup.block(drift_facts.cause_list(found)))
         else:
             st.html(markup.block(markup.status("ok", "nothing upstream of it stood out in this night's run")))
-    elif not told:
-        st.html(
-            markup.block(
-                markup.quiet(
-                    f"No alert was raised on it{_why_not(d, home.portfolio.monitoring)}. A click searches its loads, "
-                    "gates, tests and definitions; it takes some seconds."
-                )
-            )
-        )
 
 
 def _why_not(d: Drift, policy: DriftPolicy) -> str:

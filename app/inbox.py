@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 
 from pipeline.governance import promotion_rules as rules
 from pipeline.governance.access import Actor, may
+from pipeline.governance.inventory_log import Listed
 from pipeline.governance.promotion_state import Book, Finding, Promotion
 
 WEEK = timedelta(days=7)
@@ -35,6 +36,12 @@ def findings_due(book: Book, today: date) -> tuple[tuple[Promotion, Finding], ..
     last = (today + WEEK).isoformat()
     found = [(p, f) for p in book.promotions.values() if _alive(p) for f in p.findings if f.open and f.due <= last]
     return tuple(sorted(found, key=lambda pair: pair[1].due))
+
+
+def models_late(listed: Sequence[Listed], today: date) -> tuple[tuple[str, str], ...]:
+    """(model, what is late): reviews past their date, and responses to fired triggers that are owed still."""
+    reviews = [(m.name, "review") for m in listed if m.review.overdue(today)]
+    return (*reviews, *((m.name, "response") for m in listed for owed in m.owed if owed.due < today))
 
 
 def _of(p: Promotion, actor: Actor, now: datetime, disabled: Collection[str]) -> Iterator[Waiting]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from app import formats, markup
 from app.inbox import SIGNATURE, Waiting
 from app.markup import Cell, Column, Html, Step, Table
+from pipeline import calendar
 from pipeline.gates import UNITS
 from pipeline.governance.promotion_log import LetScore
 from pipeline.governance.promotion_state import Finding, Promotion
@@ -52,6 +53,7 @@ class Evidence:
     attempts: tuple[TaskAttempt, ...]
     gates: tuple[GateVerdict, ...]
     dbt: DbtTotals
+    watched: TaskAttempt | None
 
     def gates_with(self, verdict: str) -> int:
         return sum(g.verdict == verdict for g in self.gates)
@@ -79,14 +81,34 @@ def answer(evidence: Evidence, alerts: int = 0, *, clear: bool = True) -> Html:
     looks = _said((warned, "gate", "warned"), (dbt.warned, "data test", "warned"), (alerts, "alert", "open"))
     if evidence.night.sla == Sla.MISSED:
         looks.insert(0, "landed late")
+    if unwatched := not_watched(evidence.watched):
+        looks.append(unwatched)
     if broken:
         return markup.status("stop", f"published, but {', '.join(broken + looks)}")
-    if looks:
-        return markup.status("watch", f"published; {', '.join(looks)}")
     if not evidence.gates or not dbt.passed:
         ran = "no gate ran" if dbt.passed else "no data test ran" if evidence.gates else "no gate and no data test ran"
-        return markup.status("watch", f"published; {ran}")
+        looks.append(ran)
+    if looks:
+        return markup.status("watch", f"published; {', '.join(looks)}")
     return markup.status("ok", "published; nothing needs you" if clear else "published")
+
+
+def missed_nights(portfolio: Portfolio, newest: date, now: datetime) -> tuple[date, ...] | None:
+    """Nights that are due and have not been published since the newest one, oldest first. None where that is longer
+    ago than a month of nights, or half a year of months: no outage, but a book that is looked at and not run."""
+    span = timedelta(days=31) if portfolio.calendar == "daily" else timedelta(days=190)
+    nights = calendar.nights(portfolio.calendar, now.date() - span, now.date())
+    due = [night for night in nights if portfolio.due(night) <= now]
+    return None if due and newest < due[0] else tuple(night for night in due if night > newest)
+
+
+def not_watched(monitor: TaskAttempt | None) -> str:
+    """Why nobody can say yet how a published night's features and scores moved; empty where its monitor ended well."""
+    if monitor is None:
+        return "not watched"
+    if monitor.status == "running":
+        return "being watched still"
+    return "" if monitor.status == "succeeded" else f"not watched: its monitor {TASK[monitor.status][1]}"
 
 
 def _said(*counted: tuple[int, str, str]) -> list[str]:
@@ -108,9 +130,22 @@ def waiting_links(waiting: Sequence[Waiting]) -> list[tuple[str, dict[str, str]]
     return links
 
 
-def finding_links(due: Sequence[tuple[Promotion, Finding]]) -> list[tuple[str, dict[str, str]]]:
-    """Open findings that are due within the week, as one link."""
-    return [(f"{formats.plural(len(due), 'finding')} due this week ›", _query([p.id for p, _ in due]))] if due else []
+def model_links(late: Sequence[tuple[str, str]]) -> list[tuple[str, dict[str, str]]]:
+    """(model, what is late of it): one link a kind, to the model where it is one."""
+    links = []
+    for what in ("review", "response"):
+        if models := [model for model, kind in late if kind == what]:
+            label = f"{formats.plural(len(models), f'model {what}')} overdue ›"
+            links.append((label, {"model": models[0]} if len(set(models)) == 1 else {}))
+    return links
+
+
+def finding_links(due: Sequence[tuple[Promotion, Finding]], today: date) -> list[tuple[str, dict[str, str]]]:
+    """Open findings that are overdue, and those due within the week: one link a kind."""
+    late = [p.id for p, finding in due if finding.due < today.isoformat()]
+    soon = [p.id for p, finding in due if finding.due >= today.isoformat()]
+    kinds = ((late, "overdue"), (soon, "due this week"))
+    return [(f"{formats.plural(len(ids), 'finding')} {when} ›", _query(ids)) for ids, when in kinds if ids]
 
 
 def _query(ids: Sequence[str]) -> dict[str, str]:

@@ -22,7 +22,8 @@ def show(home: Home, asked: Asked) -> None:
         st.html(markup.block(markup.GAP, markup.heading(head), Html(markup.with_code(note))))
         return
     start = controls.day("since", before[-1])
-    if start not in stored or start == asked.night:
+    start = before[-1] if start == asked.night else start  # a night is not compared with itself
+    if start not in stored:
         raise NotFound(
             f"no contributions of {asked.model} are stored for {formats.day(start)}",
             "choose another night to start from",

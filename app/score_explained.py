@@ -49,7 +49,12 @@ def show(reader: Reader, subject: str, scores: Sequence[Score]) -> None:
         return
     found: Trace | None = None
     if query.get(FEATURE) or query.get(PROVE):
-        found = _proved(reader, subject, score, actor)
+        try:
+            found = _proved(reader, subject, score, actor)
+        except AccessDenied:
+            raise
+        except ScoretraceError as error:  # its lineage is gone: what is stored of it is shown all the same
+            shell.sentence(error, "it cannot be proved")
     else:
         _offer(score, subject)
     feature = query.get(FEATURE)
@@ -82,7 +87,10 @@ def show(reader: Reader, subject: str, scores: Sequence[Score]) -> None:
 def evidence_button(reader: Reader, subject: str, score: Score) -> None:
     """Download the pack, for who may take one; personal data is in it only where they ask and may."""
     actor = session.actor()
-    if not access.may(actor, "evidence.export") or not access.may(actor, "trace.read"):
+    if not access.may(actor, "trace.read"):
+        return  # said above
+    if not access.may(actor, "evidence.export"):
+        st.html(markup.block(markup.quiet(f"Evidence pack: for {shell.roles_of('evidence.export')}")), width="content")
         return
     home, name = reader.home, f"evidence-{subject}-{score.id}-{score.as_of}"
 
@@ -106,7 +114,7 @@ def evidence_button(reader: Reader, subject: str, score: Score) -> None:
 
 
 def _not_for(actor: Actor) -> None:
-    roles = ", ".join(r.replace("_", " ") for r in access.RULES["trace.read"].roles if r in access.PERSONAL_ROLES)
+    roles = shell.roles_of("trace.read")
     told = f"Contributions, source rows and the proof are for {roles}; {actor.name} holds none of these roles."
     st.html(markup.block(markup.alarm("none", "not for your roles", told)))
 

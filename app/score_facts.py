@@ -16,6 +16,25 @@ from lineage.personal_data import MASK
 from pipeline.governance.promotion_log import LetScore
 
 
+def earlier_table(scores: Sequence[tuple[str, Score]], caption: str) -> Table:
+    """(kind of subject, its last score) of several nights; the first column holds the ids."""
+    columns = [Column("id"), Column("of"), Column("last scored"), Column("PD", "number"), Column("grade"),
+               Column("points", "number"), Column("model", "fill")]  # fmt: skip
+    rows: list[list[Cell]] = [
+        [
+            str(s.id),
+            subject,
+            formats.day(s.as_of),
+            formats.probability(s.pd),
+            s.grade,
+            formats.count(s.points),
+            model(s),
+        ]
+        for subject, s in scores
+    ]
+    return markup.table(columns, rows, caption)
+
+
 def score_table(
     subject: str,
     scores: Sequence[Score],

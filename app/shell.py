@@ -15,6 +15,7 @@ from app import acting, controls, formats, markup, orders, session
 from app.markup import Html, Table
 from app.session import AS_OF, Home
 from pipeline.errors import ScoretraceError
+from pipeline.governance import access
 from pipeline.governance.access import Actor
 
 STYLE_SHEET = Path(__file__).resolve().parent / "portal.css"
@@ -30,6 +31,7 @@ OUTCOMES = "views/outcomes.py"
 ALERTS = "views/alerts.py"
 _OF_A_NIGHT = ("Tonight", "Drift", "Outcomes", "Scores", "Lineage")
 _NIGHTS = ("night", "from", "to", "with", "since")  # parts of a query that name a night
+_BESIDE = ("with", "since")  # those of them that a night is compared with
 _ABOUT = ("account", "application", "run", "promotion", "alert", "feature", "column", "model", "record")
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>~:$])")
 
@@ -131,8 +133,13 @@ def _permalink(newest: date | None) -> None:
 
 
 def _at_night(night: date) -> dict[str, str]:
-    """What this page shows, at another night: without the nights it names that are later than that one."""
-    later = {k for k in _NIGHTS if _is_later(st.query_params.get(k, ""), night)}
+    """What this page shows, at another night: without the nights it names that are later than that one, and without
+    those to compare with that are that one."""
+    later = {
+        k
+        for k in _NIGHTS
+        if _is_later(value := st.query_params.get(k, ""), night) or (k in _BESIDE and value == night.isoformat())
+    }
     return {**{k: v for k, v in st.query_params.to_dict().items() if k not in later}, AS_OF: night.isoformat()}
 
 
@@ -204,6 +211,11 @@ def window_title(page: Page) -> str:
 def plain(text: str) -> str:
     """Text as the label of a control or a link, where Streamlit would read Markdown."""
     return _MARKDOWN.sub(r"\\\1", text)
+
+
+def roles_of(right: str) -> str:
+    """The roles of people that have a right, in words."""
+    return ", ".join(r.replace("_", " ") for r in access.RULES[right].roles if r in access.PERSONAL_ROLES)
 
 
 def sentence(error: ScoretraceError, title: str = "this cannot be shown") -> None:

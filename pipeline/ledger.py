@@ -338,6 +338,14 @@ def task_attempts(engine: Engine, run_id: str) -> tuple[TaskAttempt, ...]:
     return tuple(TaskAttempt(**_fields(row)) for row in _rows(engine, query))
 
 
+def last_attempt(engine: Engine, task: str, as_of: date) -> TaskAttempt | None:
+    """The newest attempt of a task for an as-of date, in whatever run; None where there was none."""
+    t, r = control.task_attempts, control.runs
+    of_night = select(r.c.run_id).where(r.c.as_of == as_of)
+    query = select(t).where(t.c.task == task, t.c.run_id.in_(of_night)).order_by(t.c.started_at.desc()).limit(1)
+    return next((TaskAttempt(**_fields(row)) for row in _rows(engine, query)), None)
+
+
 def attempts_ended(engine: Engine, task: str) -> int:
     """How many attempts of a task have ended, in whatever run: it grows with all that the task may have written."""
     t = control.task_attempts

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import sqlite3
 from collections.abc import Callable, Mapping
@@ -96,7 +95,8 @@ def _put_back(
         target = settings.home / relative
         if target.is_file() and lake_files.sha256_of(target) == facts["sha256"]:
             continue
-        partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+        partial = target.with_name(f".{target.name}.partial")  # the lease's holder alone writes here
+        partial.unlink(missing_ok=True)  # of one that was killed
         _put(source / relative, partial, facts)
         partial.replace(target)
         progress(f"put back {relative}")

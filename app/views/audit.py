@@ -139,10 +139,8 @@ def _verdict(home: Home) -> None:
 
 def _export(home: Home, actor: Actor, wanted: dict[str, Any], count: int) -> None:
     """The records that the search finds, as a file; that they were taken is a record too."""
-    rule = access.RULES["audit.export"]
-    if not access.may(actor, rule.action):
-        people = " or ".join(role for role in rule.roles if role in access.PERSONAL_ROLES)
-        st.html(markup.block(markup.quiet(f"Exports are for {people}.")), width="content")
+    if not access.may(actor, "audit.export"):
+        st.html(markup.block(markup.quiet(f"Exports are for {shell.roles_of('audit.export')}.")), width="content")
         return
     with st.popover("Export", disabled=not count):
         st.html(markup.block(markup.quiet(f"{formats.plural(count, 'record')} that this search finds.")))

@@ -49,6 +49,8 @@ def page() -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="large"):
         st.html(markup.block(Html(f"<h1>Lineage of {formats.day(reader.as_of)}</h1>")), width="content")
         asked = _search_box(graph)
+    for note in graph.notes:
+        st.html(markup.block(markup.status("watch", note)))
     if node := st.query_params.get(COLUMN):
         _column(reader, graph, node)
     elif asked:
@@ -201,7 +203,10 @@ def _panel(reader: Reader, graph: ColumnGraph, node: str) -> None:
     if known and known.sql_sha256:
         with st.expander(f"SQL of {table}, as it ran"):
             st.html(markup.block(markup.digest(known.sql_sha256)))
-            st.code(archive.read_text(home.settings, known.sql_sha256), language="sql")
+            try:
+                st.code(archive.read_text(home.settings, known.sql_sha256), language="sql")
+            except NotFound as error:
+                shell.sentence(error, "its SQL cannot be shown")
 
 
 def _impact(reader: Reader, graph: ColumnGraph, node: str) -> None:

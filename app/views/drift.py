@@ -16,6 +16,7 @@ from app import (
     exports,
     formats,
     markup,
+    night_facts,
     orders,
     score_drift_view,
     session,
@@ -23,7 +24,7 @@ from app import (
     style,
     watch_data,
 )
-from app.drift_asked import Asked, asked_for
+from app.drift_asked import CAUSES, Asked, asked_for
 from app.markup import Html
 from app.session import Home
 from lineage.documentation import UNDOCUMENTED
@@ -50,10 +51,14 @@ def page() -> None:
         key=lambda w: (order[w.model], w.version),
     )
     if not stored:
-        _nothing_stored(reader.as_of)
+        _nothing_stored(home, reader.as_of)
         return
     st.html(markup.block(markup.title("Drift", "what moved, does it matter, where did it come from")))
     asked = asked_for(home, stored, reader.as_of)
+    if asked.night < reader.as_of and not {"night", "to"} & set(st.query_params):
+        title = f"no drift of {formats.day(reader.as_of)} is stored here"
+        told = f"{_why_unstored(home, reader.as_of)} What follows is {formats.day(asked.night)}."
+        st.html(markup.block(markup.alarm("watch", title, told)))
     rows = watch_data.history(home, asked.nights[0], asked.nights[-1], asked.model, asked.version, asked.key)
     tonight = [d for d in rows if d.as_of == asked.night]
     if not rows:
@@ -78,13 +83,24 @@ def page() -> None:
     score_drift_view.show(home, asked)
 
 
-def _nothing_stored(as_of: date) -> None:
+def _why_unstored(home: Home, as_of: date) -> str:
+    """Why a published night has no drift, as its monitor left it on record; a sentence."""
+    monitor = ledger.last_attempt(home.engine, "monitor", as_of)
+    if unwatched := night_facts.not_watched(monitor):
+        why = monitor.error.partition("\n")[0] if monitor and monitor.error else ""
+        return f"The night is {unwatched}{f' ({why})' if why else ''}."
+    without = (monitor.detail or {}).get("without_baseline", ()) if monitor else ()
+    return f"Its monitor said: {'; '.join(without)}." if without else "Nothing of it is stored against this baseline."
+
+
+def _nothing_stored(home: Home, as_of: date) -> None:
     st.html(
         markup.block(
             markup.alarm(
                 "none",
                 f"no drift is stored up to {formats.day(as_of)}",
-                "A night's monitor task counts its features against the training set of the model that scored it.",
+                "A night's monitor task counts its features against the training set of the model that scored it. "
+                + _why_unstored(home, as_of),
                 f"Next: run `scoretrace monitor --as-of {as_of}` for a night that is published.",
             )
         )
@@ -148,13 +164,13 @@ def _heatmap(
         points = st.session_state[key].selection.points
         if points and (said := points[0].get("customdata")):
             night = said[1] if said[1] != asked.nights[-1].isoformat() else ""
-            controls.new_list(feature=said[0], night=night)
+            controls.new_list(feature=said[0], night=night, **{CAUSES: ""})
 
     st.plotly_chart(figure, key=key, alt=words, config=_STILL, on_select=open_cell, selection_mode="points")
     with st.container(key="actions-under", horizontal=True, vertical_alignment="bottom", gap="small"):
         names = {"": "choose a feature"} | {d: d for d in order}
-        controls.select("Feature", "feature", names, asked.feature, 320)
-        controls.night("Night", "night", asked.nights, asked.night)
+        controls.select("Feature", "feature", names, asked.feature, 320, clears=(CAUSES,))
+        controls.night("Night", "night", asked.nights, asked.night, clears=(CAUSES,))
         if len(order) > SHOWN_FEATURES:
             label = f"the first {SHOWN_FEATURES} only" if every else f"all {sum(f != SCORE for f in order)} features"
             st.page_link(shell.DRIFT, label=label, icon="", query_params=controls.query(all="" if every else "1"))

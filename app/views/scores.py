@@ -34,6 +34,7 @@ from pipeline.ledger import ScoredModel
 SHOWN_NIGHTS = 14  # each is a link, and links are what a page of tables waits for
 DECILES = {"": "any", **{str(k): f"{k}{', lowest PD' if k == 1 else ', highest PD' if k == 10 else ''}"
                          for k in range(10, 0, -1)}}  # fmt: skip
+EARLIER_IDS = 20  # ids of no score that night that are looked for in the nights before
 _ASKED = "q"
 _SEPARATORS = re.compile(r"[\s,;]+")
 
@@ -68,6 +69,8 @@ def _search_box(reader: Reader) -> str:
     def ask() -> None:
         ids = [i for i in _SEPARATORS.split(st.session_state[key]) if i]
         found = [(s, score.id) for s in data.SUBJECTS for score in data.find(reader, s, ids)] if len(ids) == 1 else []
+        if len(ids) == 1 and not found:
+            found = [(s, score.id) for s, score in _earlier(reader, ids)]
         if len(found) == 1:
             subject, subject_id = found[0]
             st.query_params.from_dict({**session.address(), subject: str(subject_id)})
@@ -107,18 +110,31 @@ def _found(reader: Reader, asked: Sequence[str]) -> None:
         named.update(str(s.id) for s in scores)
         if scores:
             _score_table(reader, subject, scores, f"{subject.capitalize()}s found", f"found-{subject}")
-    if missing := [i for i in unique if _canonical(reader, i) not in named]:
+    missing = [i for i in unique if _canonical(reader, i) not in named]
+    if earlier := _earlier(reader, missing[:EARLIER_IDS]):
+        named.update(str(s.id) for _, s in earlier)
+        head = markup.heading("Scored on an earlier night", f"and not on {formats.day(reader.as_of)}")
+        links = [(str(s.id), session.address(**{subject: str(s.id)})) for subject, s in earlier]
+        table = score_facts.earlier_table(earlier, "Scored on an earlier night")
+        shell.linked_table("found-earlier", head, table, shell.SCORES, links)
+    if missing := [i for i in missing if _canonical(reader, i) not in named]:
         st.html(
             markup.block(
                 markup.alarm(
                     "stop",
                     "not found",
-                    f"No score of {formats.day(reader.as_of)} has the id {', '.join(missing[:20])}"
-                    f"{f' or {len(missing) - 20} more' if len(missing) > 20 else ''}.",
-                    "Next: check the id, or choose another night above.",
+                    f"No score up to {formats.day(reader.as_of)} has the id {', '.join(missing[:EARLIER_IDS])}"
+                    f"{f' or {len(missing) - EARLIER_IDS} more' if len(missing) > EARLIER_IDS else ''}.",
+                    "Next: check the id, or choose a later night above.",
                 )
             )
         )
+
+
+def _earlier(reader: Reader, ids: Sequence[str]) -> list[tuple[str, Score]]:
+    """The last score up to the night of ids that it has none of: an application is scored once, an account may end."""
+    known = ((s, data.history(reader, s, i)) for i in ids for s in data.SUBJECTS)
+    return [(subject, scores[-1]) for subject, scores in known if scores]
 
 
 def _canonical(reader: Reader, asked: str) -> str:
@@ -169,6 +185,7 @@ def _export(reader: Reader, chosen: Filter, order: str, count: int) -> None:
     """The list as a file, for who may take one."""
     actor = session.actor()
     if not access.may(actor, "scores.export"):
+        st.html(markup.block(markup.quiet(f"The list as a file: for {shell.roles_of('scores.export')}")))
         return
     rows = formats.count(min(count, exports.MOST))
     shell.csv_button(

@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 import pandas as pd
 import streamlit as st
 
-from app import charts, data, desk, formats, inbox, markup, night_facts, session, shell
+from app import charts, data, desk, formats, inbox, markup, model_reads, night_facts, session, shell
 from app.markup import Column, Html
 from app.night_facts import Evidence
 from app.session import Home, Reader
@@ -33,7 +33,7 @@ def page() -> None:
     trouble = failure is not None
     if failure:
         _failure(home, failure, _stands(newest))
-    elif session.asked_date() is None:
+    elif session.asked_date() in (None, *(d.isoformat() for d in home.dates[:1])):
         trouble = _overdue(home)
     if stopped := _asked_failure(home):
         if failure is None or stopped.run_id != failure.run_id:
@@ -49,23 +49,31 @@ def page() -> None:
 
 def _needs_you(home: Home) -> int:
     """What waits for whoever looks, and the findings due this week, each a link; returns how many wait."""
-    actor = session.actor()
-    if not access.may(actor, "promotion.read"):
-        return 0
-    at, now = desk.approvals(home), datetime.now(UTC)
-    book = at.book()
-    waiting = inbox.waiting_for(book, actor, now, at.disabled())
-    due = inbox.findings_due(book, now.astimezone(home.zone).date())
-    links = [*night_facts.waiting_links(waiting), *night_facts.finding_links(due)]
+    actor, now = session.actor(), datetime.now(UTC)
+    today = now.astimezone(home.zone).date()
+    links: list[tuple[str, str, dict[str, str]]] = []
+    waiting = 0
+    if access.may(actor, "inventory.edit"):
+        late = inbox.models_late(model_reads.inventory(home), today)
+        links += [(shell.MODELS, *link) for link in night_facts.model_links(late)]
+        waiting += len(late)
+    if access.may(actor, "promotion.read"):
+        at = desk.approvals(home)
+        book = at.book()
+        mine = inbox.waiting_for(book, actor, now, at.disabled())
+        due = inbox.findings_due(book, today)
+        of_promotions = [*night_facts.waiting_links(mine), *night_facts.finding_links(due, today)]
+        links += [(shell.PROMOTIONS, *link) for link in of_promotions]
+        waiting += len(mine) + sum(finding.due < today.isoformat() for _, finding in due)
     if links:
         with st.container(key="needs", horizontal=True, vertical_alignment="center", gap="small"):
             st.html(
                 markup.block(markup.status("watch", "needs you") if waiting else markup.quiet("in review")),
                 width="content",
             )
-            for label, query in links:
-                st.page_link(shell.PROMOTIONS, label=label, query_params=session.address(**query), icon="")
-    return len(waiting)
+            for page, label, query in links:
+                st.page_link(page, label=label, query_params=session.address(**query), icon="")
+    return waiting
 
 
 def _night(reader: Reader, waiting: int, trouble: bool) -> None:
@@ -127,6 +135,7 @@ def _evidence(reader: Reader) -> Evidence:
         ledger.task_attempts(engine, publication.run_id),
         ledger.gate_verdicts(engine, publication.run_id),
         ledger.dbt_totals(engine, publication.run_id),
+        ledger.last_attempt(engine, "monitor", publication.as_of),
     )
 
 
@@ -180,24 +189,26 @@ def _overdue(home: Home) -> bool:
         title = f"the night of {formats.day(newest[0].as_of)} is on record as running"
         st.html(markup.block(markup.alarm("watch", title, since)))
         return True
-    now, due = datetime.now(UTC), home.portfolio.due
-    span = timedelta(days=3) if home.portfolio.calendar == "daily" else timedelta(days=70)
-    nights = calendar.nights(home.portfolio.calendar, now.date() - span, now.date())
-    expected = [day for day in nights if due(day) <= now]
-    if not home.dates or not expected or expected[-1] <= home.dates[0]:
+    if not home.dates:
         return False
-    missing = expected[-1]
+    now, due, last = datetime.now(UTC), home.portfolio.due, home.dates[0]
+    missed = night_facts.missed_nights(home.portfolio, last, now)
+    if missed is None:
+        told = f"no night runs on schedule here: the newest published night is {formats.day(last)}."
+        st.html(markup.block(Html("<p class='quiet'>"), markup.status("none", told), Html("</p>")))
+        return False
+    if not missed:
+        return False
     detail: list[markup.Cell] = [
-        f"The scores of {formats.day(missing)} were due ",
-        markup.at(due(missing), home.zone),
-        f"; the newest published night is {formats.day(home.dates[0])}.",
+        f"The scores of {formats.day(missed[-1])} were due ",
+        markup.at(due(missed[-1]), home.zone),
+        f"; the newest published night is {formats.day(last)}.",
     ]
-    if home.dates[0] < expected[0]:  # nothing for several nights: not one late night, but no schedule at all
-        status = markup.status("none", "no night runs on schedule here:")
-        st.html(markup.block(Html("<p class='quiet'>"), status, " ", *detail, Html("</p>")))
-        return False  # this home is looked at, not run
-    title = f"the night of {formats.day(missing)} has not landed"
-    following = f"Next: run `scoretrace nightly --as-of {missing}`."
+    title = f"the night of {formats.day(missed[0])} has not landed"
+    following = f"Next: run `scoretrace nightly --as-of {missed[0]}`."
+    if len(missed) > 1:
+        title = f"{len(missed)} nights have not landed, that of {formats.day(missed[0])} the first"
+        following = f"Next: run `scoretrace backfill --from {missed[0]} --to {missed[-1]}`."
     st.html(markup.block(markup.alarm("watch", title, markup.join(detail, ""), following)))
     return True
 

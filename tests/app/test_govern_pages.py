@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app import inbox
+from app import inbox, night_facts
 from app.comparison_charts import migration, migration_words
 from pipeline.comparison.facts import Migration
-from pipeline.governance import access, audit, checkpoints
+from pipeline.governance import access, audit, checkpoints, inventory_log
 from tests import governed_home
 from tests.app.conftest import Open, html_of
 from tests.app.test_portal_pages import links_of, rows_of
@@ -467,7 +467,7 @@ def test_the_chain_is_verified_and_a_changed_record_is_named(portal: Open, own: 
 def test_an_export_is_for_who_may_and_is_recorded(portal: Open, own: tuple[Path, str]) -> None:
     home, _ = own
     app = as_(portal, "avery", home, "audit")
-    assert "Exports are for analyst or admin." in html_of(app)
+    assert "Exports are for analyst, admin." in html_of(app)
     app = press(as_(portal, "ana", home, "audit", what="candidate"), "Prepare the file")
     name, content, facts = app.session_state["export ready"]
     assert name.endswith(".jsonl") and len(content.splitlines()) == facts["records"] == 2
@@ -488,6 +488,19 @@ def test_tonight_says_what_needs_whoever_looks(portal: Open, governed: tuple[Pat
     assert "2 things of a review for you ›" in labels and "1 finding due this week ›" in labels
     vera = as_(portal, "vera", home, "tonight")
     assert "no gate and no data test ran" in html_of(vera) and "▲ needs you" not in html_of(vera)
+
+
+def test_a_review_that_is_overdue_waits_for_who_keeps_the_inventory(governed: tuple[Path, str]) -> None:
+    book = governed_home.reopen(governed[0])
+    listed = inventory_log.listed(book.settings, book.engine, book.portfolio)
+    dates = [m.review.due for m in listed if m.review.due]
+    assert inbox.models_late(listed, min(dates)) == (), "on its day a review is not late yet"
+    late = inbox.models_late(listed, max(dates) + timedelta(days=1))
+    assert sorted(late) == sorted((m.name, "review") for m in listed if m.review.due)
+    ((label, query),) = night_facts.model_links(late)
+    one = len(late) == 1
+    assert label == ("1 model review overdue ›" if one else f"{len(late)} model reviews overdue ›")
+    assert query == ({"model": late[0][0]} if one else {})
 
 
 def test_what_waits_goes_by_role_and_by_what_was_done(own: tuple[Path, str]) -> None:

@@ -7,16 +7,17 @@ import io
 import re
 import shutil
 from contextlib import closing
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app import exports, score_facts
+from app import exports, formats, night_facts, score_facts
 from app.data import Reason
 from lineage.personal_data import MASK
 from pipeline import lake
+from pipeline.portfolio import load
 from tests.app.conftest import Open, html_of
 from tests.published_home import ACCOUNTS, FIRST_ID, GATE_FAILED_ON, LAST, LATE_ON, NIGHTS, settings_for
 
@@ -173,6 +174,42 @@ def test_the_search_keeps_every_id_apart(portal: Open, history: Path) -> None:
     assert [row[0] for row in rows_of(app, "Accounts found")] == [str(FIRST_ID), str(FIRST_ID + 7)]
     assert [row[0] for row in rows_of(app, "Applications found")] == [str(APPLICATION)]
     assert "has the id 42, x&#x27;, DROP" in html_of(app)
+
+
+def test_the_search_finds_what_was_scored_on_an_earlier_night(portal: Open, history: Path) -> None:
+    """An application is scored once: whoever asks for it seldom knows the night."""
+    with closing(lake.connect(settings_for(history))) as con:
+        found = con.execute(
+            "SELECT application_id, as_of_date FROM scores.application_scores WHERE as_of_date < ? LIMIT 1", [LAST]
+        ).fetchone()
+    assert found
+    app = portal(history, "scores", q=f"{found[0]} {FIRST_ID} 42")
+    (row,) = rows_of(app, "Scored on an earlier night")
+    assert row[:3] == [str(found[0]), "application", formats.day(found[1])]
+    assert (str(found[0]), f"application={found[0]}") in links_of(app)
+    assert "No score up to 14 Mar 2026 has the id 42." in html_of(app)
+    app = portal(history, "scores")
+    app.text_input[0].set_value(str(found[0])).run()
+    assert app.query_params["application"] == str(found[0])
+
+
+def test_a_step_to_a_night_takes_out_what_it_would_be_compared_with(portal: Open, history: Path) -> None:
+    before = LAST - timedelta(days=1)
+    app = portal(history, "scores", account=str(FIRST_ID), since=before.isoformat())
+    assert ("‹", f"account={FIRST_ID}&as_of={before}") in links_of(app)
+
+
+def test_nights_that_have_not_landed_are_told_for_a_month(history: Path) -> None:
+    lender = load(settings_for(history).portfolio_dir)
+    last, day = LAST, timedelta(days=1)
+
+    def missed(now: datetime) -> tuple[date, ...] | None:
+        return night_facts.missed_nights(lender, last, now)
+
+    due = lender.due(last + day)
+    assert missed(due - timedelta(seconds=1)) == () and missed(due) == (last + day,)
+    assert missed(lender.due(last + 9 * day)) == tuple(last + n * day for n in range(1, 10))
+    assert missed(lender.due(last + 40 * day)) is None, "a book that nobody runs"
 
 
 def test_searching_one_id_opens_it(portal: Open, history: Path) -> None:

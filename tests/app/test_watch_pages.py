@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 import streamlit as st
+from sqlalchemy import update
 from streamlit.testing.v1 import AppTest
 
 from app import formats
-from pipeline import lake, ledger
+from pipeline import control, lake, ledger
 from pipeline.governance import audit
 from pipeline.governance.access import PERSONAL_ROLES
-from pipeline.monitoring import drift
+from pipeline.monitoring import drift, drift_reads
 from pipeline.monitoring.alert_rules import MODERATE, VOLUME, Finding
 from pipeline.monitoring.alerts import alerts_of, judge
 from pipeline.portfolio import load
@@ -111,6 +112,50 @@ def test_a_nights_figures_and_segments_are_ordered_by_their_heads(portal: Open, 
     assert ("sort by feature, ascending", f"feature={DRIFTED}&by=name&page=1&table_by=name") in heads, "no other list's"
     for bad in ({"by": "rank"}, {"table_by": "luck"}):
         assert "✕ not found" in html_of(portal(watched, "drift", feature=DRIFTED, **bad))
+
+
+def test_a_search_for_causes_is_asked_in_the_address_and_stays_when_a_fold_is_opened(
+    portal: Open, watched: Path
+) -> None:
+    app = portal(watched, "drift", feature=DRIFTED)
+    next(b for b in app.button if b.label.startswith("Look for causes")).click().run()
+    assert app.query_params["causes"] == "1"
+    told = "✕ no causes can be looked for"  # this home's runs are on record without their manifests
+    assert told in html_of(app)
+    app.session_state["heatmap-tables"] = True
+    assert told in html_of(app.run())
+    assert told in html_of(portal(watched, "drift", feature=DRIFTED, causes="1"))
+
+
+def test_a_night_that_has_no_drift_is_not_answered_with_another_ones(portal: Open, own_watched: Path) -> None:
+    settings = settings_for(own_watched)
+    with closing(lake.connect(settings, read_only=False)) as con:
+        con.execute("DELETE FROM drift.statistics WHERE as_of_date = ?", [LAST])
+    page = html_of(portal(own_watched, "drift"))
+    assert "▲ no drift of 14 Mar 2026 is stored here" in page and "What follows is 13 Mar 2026." in page
+    assert "no drift of" not in html_of(portal(own_watched, "drift", night="2026-03-13")), "it was asked for"
+    engine = ledger.open_ledger(settings)
+    with engine.begin() as db:
+        monitors = control.task_attempts.c.task == "monitor"
+        failed = update(control.task_attempts).where(monitors).values(status="failed", error="disk full\n  next: room")
+        db.execute(failed)
+    engine.dispose()
+    assert "The night is not watched: its monitor failed (disk full)." in html_of(portal(own_watched, "drift"))
+    assert "▲ published; 1 gate warned, 1 data test warned, 2 alerts open, not watched: its monitor failed" in html_of(
+        portal(own_watched)
+    )
+
+
+def test_only_nights_of_the_same_version_are_compared(portal: Open, watched: Path) -> None:
+    """A night is stored against the version that scored it; it is not compared with itself either."""
+    settings = settings_for(watched)
+    with closing(lake.connect(settings)) as con:
+        (stored,) = [w for w in drift_reads.watched(con) if w.model == MODEL and w.version == 31]
+    app = portal(watched, "drift", feature=DRIFTED)
+    offered = next(s for s in app.selectbox if str(s.key).startswith("with@"))
+    assert len(offered.options) == 1 + len([d for d in stored.nights if d < LAST and d >= LAST - timedelta(days=29)])
+    for part in ("with", "since"):
+        assert "not found" not in html_of(portal(watched, "drift", feature=DRIFTED, **{part: LAST.isoformat()}))
 
 
 def test_two_nights_are_compared_bin_by_bin(portal: Open, watched: Path) -> None:
