@@ -14,6 +14,7 @@ from app.markup import Cell, Column, Html, Table
 from pipeline.monitoring.alert_state import Cause
 from pipeline.monitoring.drift import Drift
 from pipeline.monitoring.policy import ARRIVAL
+from pipeline.monitoring.score_drift import BASE, Moved
 from pipeline.monitoring.segments import SCORE
 
 TABLE_BY = "table_by"  # the part of the URL that orders the table below the heatmap
@@ -199,6 +200,27 @@ def bin_table(
         for label, e, a, t in zip(labels, before, after, terms, strict=True)
     ]
     return markup.table(columns, rows, "Rows by bin", fit=True)
+
+
+def moved_table(moved: Moved) -> Table:
+    """Every feature's part of the change of the mean log-odds, the largest first; they add up to the last row."""
+    rows: list[list[Cell]] = [
+        ["model's constant" if name == BASE else name, formats.signed(value, 4)]
+        for name, value in moved.by_feature.items()
+        if value
+    ]
+    rows.append(["all of it", formats.signed(moved.change, 4)])
+    return markup.table([Column("feature"), Column("log-odds", "number")], rows, "Parts of the change", fit=True)
+
+
+def night_by_night(cells: pd.DataFrame, feature: str) -> Table:
+    """One feature's PSI and missing share of each night, the newest first."""
+    columns = [Column("night"), Column("PSI", "number"), Column("critical", "number"), Column("missing", "number")]
+    rows: list[list[Cell]] = [
+        [formats.day(r.as_of), _heat_cell(r), _number(float(r.critical)), formats.share(float(r.missing_rate))]
+        for r in cells.sort_values("as_of", ascending=False).itertuples()
+    ]
+    return markup.table(columns, rows, f"{feature} by night", fit=True)
 
 
 def heat_table(cells: pd.DataFrame, features: Sequence[str], nights: Sequence[date]) -> Table:

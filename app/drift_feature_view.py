@@ -137,6 +137,8 @@ def _by_night(asked: Asked, feature: str, rows: Sequence[Drift], home: Home) -> 
         alt=charts_drift.by_night_words(nights, "missing_rate", f"Missing rate of {feature}", ".1%"),
         config=_STILL,
     )
+    with st.expander("Both as a table"):
+        st.html(markup.block(drift_facts.night_by_night(nights, feature)))
 
 
 def _cause(home: Home, asked: Asked, d: Drift) -> None:

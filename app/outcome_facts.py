@@ -9,6 +9,7 @@ from app.markup import Cell, Column, Html, Table
 from pipeline.monitoring.outcome_reads import (
     Foreseen,
     Holdout,
+    StoredBin,
     StoredGrade,
     StoredGroup,
     StoredPerformance,
@@ -93,6 +94,34 @@ def figures(row: StoredPerformance, holdout: Holdout | None) -> Html:
             ),
         ]
     )
+
+
+def bin_table(rows: Sequence[StoredBin], caption: str) -> Table:
+    """The reliability curve's bins: what was expected, what came true, and the interval of that."""
+    columns = [
+        Column("PD above"),
+        Column("up to"),
+        Column("rows", "number"),
+        Column("mean PD", "number"),
+        Column("came true", "number"),
+        Column("95 % interval", "number"),
+        Column("events", "number"),
+    ]
+    cells: list[list[Cell]] = [
+        [
+            formats.probability(r.pd_from),
+            formats.probability(r.pd_to),
+            formats.count(r.n),
+            formats.probability(r.mean_pd),
+            formats.probability(r.observed_rate),
+            f"{formats.probability(r.rate_low)} to {formats.probability(r.rate_high)}"
+            if r.rate_low is not None
+            else formats.MISSING,
+            formats.count(r.events),
+        ]
+        for r in rows
+    ]
+    return markup.table(columns, cells, caption)
 
 
 def grade_table(rows: Sequence[StoredGrade], caption: str) -> Table:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app import charts_drift, controls, formats, markup, watch_data
+from app import charts_drift, controls, drift_facts, formats, markup, watch_data
 from app.drift_asked import Asked
 from app.markup import Html
 from app.session import Home
@@ -39,6 +39,8 @@ def show(home: Home, asked: Asked) -> None:
         st.plotly_chart(
             charts_drift.waterfall(moved), key="waterfall", alt=charts_drift.waterfall_words(moved), config=_STILL
         )
+        with st.expander("Every part as a table"):
+            st.html(markup.block(drift_facts.moved_table(moved)))
     with right:
         st.html(markup.block(_moved_words(moved.rows, charts_drift.waterfall_words(moved))))
 

@@ -105,6 +105,8 @@ def build(con: duckdb.DuckDBPyConnection, models: Iterable[RecordedModel]) -> No
         kind = "VIEW" if model.view else "TABLE"
         try:
             con.execute(f"CREATE {kind} {model.relation} AS {model.sql}")
+        except duckdb.OutOfMemoryException:
+            raise  # the machine's fault, and told as such
         except duckdb.Error as error:
             raise NotFound(
                 f"the archived SQL of {model.name} ({model.sha256[:12]}) does not run here: "

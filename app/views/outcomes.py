@@ -135,6 +135,8 @@ def _one_month(known: Outcomes, row: StoredPerformance) -> None:
             if any(b.observed_rate is not None for b in bins):
                 words = charts_outcomes.reliability_words(bins)
                 st.plotly_chart(charts_outcomes.reliability(bins), key="reliability", alt=words, config=_STILL)
+                with st.expander("Its bins as a table"):
+                    st.html(markup.block(outcome_facts.bin_table(bins, "Reliability by bin of PD")))
             else:
                 st.html(markup.block(markup.quiet(f"Not known before {formats.day(row.matures_on)}: until then nobody "
                                                   "can say what came true.")))  # fmt: skip

@@ -51,6 +51,8 @@ def test_drift_tells_what_moved_and_how_far_it_is_from_chance(portal: Open, watc
     words = app.get("plotly_chart")[0].proto.alt
     assert "PSI of 29 features on 14 Mar 2026: 1 drifted by 0.1 or more" in words and DRIFTED in words
     assert "Mean log-odds of the sample" in page, "the waterfall in words"
+    *parts, whole = [float(row[1].replace("−", "-")) for row in rows_of(app, "Parts of the change")]
+    assert whole == pytest.approx(sum(parts), abs=0.001)
     assert "Drift of 14 Mar 2026" not in page, "the tables are written once somebody opens them"
     app.session_state["heatmap-tables"] = True
     rows = rows_of(app.run(), "Drift of 14 Mar 2026")
@@ -84,6 +86,8 @@ def test_a_feature_opens_with_its_bins_its_segments_and_its_cause(portal: Open, 
     app = portal(watched, "drift", feature=DRIFTED)
     page = html_of(app)
     assert "Without missing" in page and "critical 0.00" in page
+    by_night = rows_of(app, f"{DRIFTED} by night")
+    assert by_night[0][0] == "14 Mar 2026" and len(by_night) > 20
     bins = rows_of(app, "Rows by bin")
     assert bins[-1][0] == "missing" and len(bins) == 11
     terms = sum(float(row[5].replace("−", "-")) for row in bins)

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Browser, Locator, Page, async_playwright
 from playwright.async_api import Error as BrowserError
 
 from pipeline import ledger
@@ -35,6 +35,20 @@ PAGES = {
     "Scores": "Scores of", "Lineage": "Lineage of", "Runs": "Runs", "Models": "Models",
     "Promotions": "Promotions", "Audit": "Audit log",
 }  # fmt: skip
+
+
+SIDE = "[data-testid=stSidebar]"
+OPENER = "[class*=st-key-openers] a"
+INSIDE = {  # page → what is opened from it, one after the other, where there is any: its name, its link, its title
+    "Alerts": [
+        ("an alert", OPENER, "[a-z]+/"),
+        ("a feature's drift", "[class*=st-key-actions-members] a", "Drift"),
+    ],
+    "Scores": [("a score", OPENER, "Account")],
+    "Runs": [("a run", OPENER, "Run ")],
+    "Models": [("a model", OPENER, r"pd_\w+$"), ("a version", OPENER, r"pd_\w+ version")],
+    "Promotions": [("a promotion", OPENER, "pd_")],
+}
 
 
 @dataclass
@@ -103,20 +117,28 @@ async def _measure(home: Path, rounds: int, sessions: int) -> int:
             night = _scoretrace(home, "nightly", "--as-of", str(last.as_of))
             crowd = Round()
             started, turns = time.perf_counter(), 0
+            over = asyncio.create_task(_seconds_of(night, started))
             pages = [await _window(browser) for _ in range(sessions)]
             await asyncio.gather(*(_open(p, address, home, crowd) for p in pages))
             while turns < 1 or (night.poll() is None and turns < 5):
                 await asyncio.gather(*(_round(p, crowd) for p in pages))
                 turns += 1
             running = night.poll() is None
-            code = await asyncio.to_thread(night.wait)
-            told = "outlasted them" if running else f"ended with {code}"
-            _table(f"{sessions} sessions at once, {turns} rounds in {time.perf_counter() - started:.0f} s; "
-                   f"the night {told}", crowd, None)  # fmt: skip
+            took = time.perf_counter() - started
+            lasted, ended = await over
+            told = "outlasted them" if running else f"ran for {lasted:.0f} s of them"
+            _table(f"{sessions} sessions at once, {turns} rounds in {took:.0f} s; the night {told} and ended with "
+                   f"{ended}", crowd, None)  # fmt: skip
             await browser.close()
     for error in [*first.errors, *warm.errors, *crowd.errors]:
         print("  error:", error)
-    return 0 if good and code == 0 and not (first.errors or warm.errors or crowd.errors) else 1
+    return 0 if good and ended == 0 and not (first.errors or warm.errors or crowd.errors) else 1
+
+
+async def _seconds_of(night: subprocess.Popen[bytes], started: float) -> tuple[float, int]:
+    """Seconds until the night was over, and what it ended with."""
+    code = await asyncio.to_thread(night.wait)
+    return time.perf_counter() - started, code
 
 
 async def _window(browser: Browser) -> Page:
@@ -142,18 +164,22 @@ async def _enter(page: Page, home: Path) -> None:
 
 
 async def _round(page: Page, seen: Round) -> None:
-    """Every page by its link in the side navigation, and the first score of the list.
+    """Every page by its link in the side navigation, and what its first links open.
 
     The pointer is on the link before the clock runs: from the click on, as whoever clicks waits.
     """
     for name, title in PAGES.items():
-        link = page.locator("[data-testid=stSidebar]").get_by_role("link", name=name, exact=True)
-        await link.hover()
-        await seen.visit(name, page, lambda link=link: link.dispatch_event("click"), title)
-        if name == "Scores" and not seen.errors:
-            opener = page.locator("[class*=st-key-openers] a").first
-            await opener.hover()
-            await seen.visit("a score", page, lambda link=opener: link.dispatch_event("click"), "Account")
+        await _click(page, seen, name, page.locator(SIDE).get_by_role("link", name=name, exact=True), title)
+        for within, opener, opened in INSIDE.get(name, ()):
+            link = page.locator(opener).first
+            if seen.errors or not await link.count():
+                break
+            await _click(page, seen, within, link, opened)
+
+
+async def _click(page: Page, seen: Round, name: str, link: Locator, title: str) -> None:
+    await link.hover()
+    await seen.visit(name, page, lambda: link.dispatch_event("click"), title)
 
 
 def _table(title: str, seen: Round, limit: float | None) -> bool:
