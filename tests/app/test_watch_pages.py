@@ -87,7 +87,7 @@ def test_a_feature_opens_with_its_bins_its_segments_and_its_cause(portal: Open, 
     page = html_of(app)
     assert "Without missing" in page and "critical 0.00" in page
     by_night = rows_of(app, f"{DRIFTED} by night")
-    assert by_night[0][0] == "14 Mar 2026" and len(by_night) > 20
+    assert by_night[0][0] == "14 Mar 2026" and len(by_night) > 15
     bins = rows_of(app, "Rows by bin")
     assert bins[-1][0] == "missing" and len(bins) == 11
     terms = sum(float(row[5].replace("−", "-")) for row in bins)
