@@ -71,14 +71,15 @@ def by_provider() -> bool:
 
     Raises ConfigError for secrets that are there and cannot be read: a slip in that file must not open the portal.
     """
+    present = [str(path) for path in map(Path, st.get_option("secrets.files")) if path.exists()]
+    if not present:
+        return False  # Streamlit would look for them again each time, one session after the other
     try:
         return "auth" in st.secrets
     except FileNotFoundError as error:
-        if present := [str(path) for path in map(Path, st.get_option("secrets.files")) if path.exists()]:
-            raise ConfigError(
-                f"the portal's secrets cannot be read: {', '.join(present)}", "mend the file and start the portal again"
-            ) from error
-        return False
+        raise ConfigError(
+            f"the portal's secrets cannot be read: {', '.join(present)}", "mend the file and start the portal again"
+        ) from error
 
 
 def login_for_signing() -> None:
