@@ -7,7 +7,7 @@ TEST_PROCESSES ?= 2
 BIN := .venv/bin
 SETUP := .venv/.ready
 
-.PHONY: help setup tools demo test lint bench bench-explain bench-drift bench-watch bench-portal bench-journeys kill-nights screenshots audit clean
+.PHONY: help setup tools demo test lint bench bench-explain bench-drift bench-watch bench-portal bench-journeys kill-nights kill-commands screenshots audit clean
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -58,6 +58,9 @@ screenshots: tools  ## every page in light and dark, 1440 and 1024 wide (OUT=fol
 
 kill-nights: $(SETUP)  ## kill the night at random moments of every task, and run it again each time (TIMES=200)
 	$(BIN)/python -m tests.faults.kill_nights --times $(or $(TIMES),200)
+
+kill-commands: $(SETUP)  ## the same with maintain, backup, restore, retrain, init, rotate-key and monitor (TIMES=45)
+	$(BIN)/python -m tests.faults.kill_commands --times $(or $(TIMES),45)
 
 audit: $(SETUP)  ## ask PyPI's advisories about every locked package; fails where one could not be asked about
 	@mkdir -p var

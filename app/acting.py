@@ -26,6 +26,7 @@ SIGNING = "signing"
 """Streamlit's name of the same identity provider, asked with other parameters."""
 _KEY = "signed in"
 _RECORDED = "sign-in on record"
+_NO_SECRETS = "no secrets were there"
 
 
 class SignInNeeded(IdentityRefused):
@@ -72,14 +73,17 @@ def by_provider() -> bool:
     Raises ConfigError for secrets that are there and cannot be read: a slip in that file must not open the portal.
     """
     present = [str(path) for path in map(Path, st.get_option("secrets.files")) if path.exists()]
-    if not present:
-        return False  # Streamlit would look for them again each time, one session after the other
+    if not present and st.session_state.get(_NO_SECRETS) == id(st.secrets):
+        return False  # Streamlit would look for them anew each time, one session after the other
     try:
         return "auth" in st.secrets
     except FileNotFoundError as error:
-        raise ConfigError(
-            f"the portal's secrets cannot be read: {', '.join(present)}", "mend the file and start the portal again"
-        ) from error
+        if present:
+            raise ConfigError(
+                f"the portal's secrets cannot be read: {', '.join(present)}", "mend the file and start the portal again"
+            ) from error
+        st.session_state[_NO_SECRETS] = id(st.secrets)
+        return False
 
 
 def login_for_signing() -> None:
