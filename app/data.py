@@ -134,6 +134,15 @@ def find(reader: Reader, subject: str, ids: Sequence[str]) -> tuple[Score, ...]:
     return tuple(by_id[i] for i in dict.fromkeys(wanted) if i in by_id)
 
 
+def last(reader: Reader, subject: str, ids: Sequence[str]) -> tuple[Score, ...]:
+    """The newest published score up to the night of each of these ids that has one, in the order given."""
+    wanted = _typed(reader, ids)
+    if not wanted:
+        return ()
+    by_id = {score.id: score for score in _last(connections.key(reader), reader, subject, tuple(wanted))}
+    return tuple(by_id[i] for i in dict.fromkeys(wanted) if i in by_id)
+
+
 def history(reader: Reader, subject: str, subject_id: str) -> tuple[Score, ...]:
     """Every published score of one subject up to the night, oldest first; empty when the id names nothing."""
     wanted = _typed(reader, [subject_id])
@@ -263,6 +272,18 @@ def _find(key: str, _reader: Reader, subject: str, ids: tuple[int | str, ...]) -
         [_reader.as_of],
     ).fetchall()
     return _with_previous(cursor, _reader, subject, rows)
+
+
+@st.cache_data(show_spinner=False, max_entries=256)
+def _last(key: str, _reader: Reader, subject: str, ids: tuple[int | str, ...]) -> tuple[Score, ...]:
+    published = [d for d in _reader.home.dates if d <= _reader.as_of]
+    column = ident(f"{subject}_id")
+    rows = connections.on_night(_reader).execute(
+        f"SELECT {_SCORE.format(id=column)} FROM {_table(subject)} s WHERE s.{column} IN ({literals(list(ids))}) "
+        f"AND s.as_of_date IN ({literals(published)}) "
+        f"QUALIFY row_number() OVER (PARTITION BY s.{column} ORDER BY s.as_of_date DESC) = 1"
+    )
+    return tuple(Score(*row) for row in rows.fetchall())
 
 
 @st.cache_data(show_spinner=False, max_entries=256)

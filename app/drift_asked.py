@@ -78,13 +78,18 @@ def asked_for(home: Home, stored: Sequence[Watched], as_of: date) -> Asked:
     segment = controls.one_of("segment", segments, "segment")
     order = controls.one_of("order", drift_facts.HEATMAP_ORDERS, "order")
     with st.container(key="filters", horizontal=True, vertical_alignment="bottom", gap="small"):
+        of_nights = ("night", "with", CAUSES)
         of_model = ("baseline", "segment", "night", "feature", "with", "since", CAUSES)
         models = {w.model: w.model for w in stored}
         controls.select("Model", "model", models, model, 150, first=False, clears=of_model)
-        controls.select("Compared with", "baseline", baselines, baseline, 260, clears=("night", "segment", "with"))
+        controls.select(
+            "Compared with", "baseline", baselines, baseline, 260, clears=("night", "segment", "with", CAUSES)
+        )
         controls.select("Segment", "segment", segments, segment, 160)
-        controls.night("Nights from", "from", [d for d in until if d <= shown[-1]], shown[0], clears=("night",))
-        controls.night("to", "to", [d for d in until if d >= shown[0]], shown[-1], clears=("night",))
+        controls.night(
+            "Nights from", "from", [d for d in until if d <= shown[-1]], shown[0], clears=("night", "with", CAUSES)
+        )
+        controls.night("to", "to", [d for d in until if d >= shown[0]], shown[-1], clears=of_nights)
         controls.select("Order", "order", drift_facts.HEATMAP_ORDERS, order, 165, clears=(drift_facts.TABLE_BY,))
     dimension, _, part = segment.partition("=")
     subject = next(m.subject for m in home.portfolio.models if m.name == model)

@@ -94,9 +94,7 @@ def _distribution(home: Home, asked: Asked, d: Drift, filled: Filled) -> None:
         else None
     )
     if named not in ("", d.as_of.isoformat()) and other is None:
-        told = (
-            f"No rows by bin of {d.feature} against v{d.version} are stored for {named}; the training set stands here."
-        )
+        told = f"{named} is none of the nights shown that are stored against v{d.version}; here is the training set."
         extra = markup.alarm("stop", "not found", told, "Next: choose another night to compare with.")
     if other is not None:
         before, name = other.night, formats.day(date.fromisoformat(chosen), year=False)
@@ -106,7 +104,7 @@ def _distribution(home: Home, asked: Asked, d: Drift, filled: Filled) -> None:
             extra = markup.quiet(f"PSI between the two nights {psi.value:.3f}, critical {psi.critical:.3f}: {word}.")
     names = (name, formats.day(d.as_of, year=False))
     st.html(markup.block(markup.heading("Distribution", "share of rows by bin; above each pair its part of the PSI")))
-    controls.select("Compared with", "with", others, chosen, 260)
+    controls.select("Compared with", "with", others, chosen, 260, clears=(CAUSES,))
     if extra:
         st.html(markup.block(extra))
     st.plotly_chart(

@@ -22,6 +22,11 @@ def inventory(home: Home) -> tuple[Listed, ...]:
     return _inventory(_key(home), home)
 
 
+def standing(home: Home) -> tuple[Listed, ...]:
+    """The same without exposures, which take a look at the lake."""
+    return _standing(_key(home), home)
+
+
 def versions(home: Home, model: str) -> tuple[ModelVersion, ...]:
     """The registered versions of a model, newest first."""
     return tuple(reversed(desk.registry(home).versions(model)))
@@ -44,6 +49,11 @@ def _published(engine: Engine) -> int:
 @st.cache_resource(show_spinner=False, max_entries=4)
 def _inventory(key: str, _home: Home) -> tuple[Listed, ...]:
     return inventory_log.listed(_home.settings, _home.engine, _home.portfolio)
+
+
+@st.cache_resource(show_spinner=False, max_entries=4)
+def _standing(key: str, _home: Home) -> tuple[Listed, ...]:
+    return inventory_log.listed(_home.settings, _home.engine, _home.portfolio, exposure=False)
 
 
 @st.cache_resource(show_spinner="reading the records of this version", max_entries=16)

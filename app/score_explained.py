@@ -313,7 +313,14 @@ def _moved(reader: Reader, subject: str, scores: Sequence[Score], actor: Actor) 
         return
     place = st.empty()
     with place.status("Computing the score step by step: time, rows, definition, model …"):
-        found = explanations.moved(reader.home, subject, str(score.id), chosen, score.as_of, actor)
+        try:
+            found = explanations.moved(reader.home, subject, str(score.id), chosen, score.as_of, actor)
+        except AccessDenied:
+            raise
+        except ScoretraceError as error:  # the lineage of one of the nights is gone
+            place.empty()
+            shell.sentence(error, "why it moved cannot be told")
+            return
     notes = "".join(f"<p>{markup.status('watch', n)}</p>" for n in found.notes)
     place.html(markup.block(explain_facts.parts_table(found), markup.GAP, Html(notes)))
     if not found.by_feature:

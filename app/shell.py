@@ -133,9 +133,9 @@ def _permalink(newest: date | None) -> None:
 
 
 def _at_night(night: date) -> dict[str, str]:
-    """What this page shows, at another night: without the nights it names that are later than that one, and without
-    those to compare with that are that one."""
-    later = {
+    """What this page shows, at another night: without the nights it names that are later than that one, without those
+    to compare with that are that one, and without what takes seconds and was asked of this night."""
+    later = {"causes"} | {
         k
         for k in _NIGHTS
         if _is_later(value := st.query_params.get(k, ""), night) or (k in _BESIDE and value == night.isoformat())

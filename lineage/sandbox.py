@@ -19,6 +19,7 @@ from pipeline import lake
 from pipeline.config import Settings
 from pipeline.contracts import CONTRACTS, LANDING_COLUMNS
 from pipeline.errors import NotFound
+from pipeline.faults import explained
 from pipeline.sql import ident, literal
 
 RECORDED = "recorded"
@@ -80,7 +81,8 @@ def of_snapshot(
     """Build models over the raw rows of the lake at a snapshot; gone afterwards.
 
     span: only the rows of these accounts. A row that belongs to no account is there for each of them.
-    The lake at that snapshot is attached as ``recorded``. Raises NotFound when the snapshot is not there any more.
+    The lake at that snapshot is attached as ``recorded``. Raises NotFound when the snapshot is not there any more, and
+    MachineRefused when there is too little memory, or disk to spill to.
     """
     with closing(lake.connect(settings, snapshot=snapshot, alias=RECORDED)) as con:
         con.execute("USE memory")
@@ -92,7 +94,12 @@ def of_snapshot(
                 f"CREATE VIEW {ident(lake.ALIAS, 'raw', name)} AS SELECT * FROM {ident(RECORDED, 'raw', name)} "
                 f"WHERE {span.holds(ident(_ACCOUNT[name])) if name in _ACCOUNT else 'true'}"
             )
-        build(con, models)
+        try:
+            build(con, models)
+        except NotFound as error:  # of a whole book, memory or the disk it spills to may be why
+            if error.__cause__ and (machine := explained(error.__cause__, settings.home)):
+                raise machine from error
+            raise
         yield con
 
 
@@ -105,8 +112,6 @@ def build(con: duckdb.DuckDBPyConnection, models: Iterable[RecordedModel]) -> No
         kind = "VIEW" if model.view else "TABLE"
         try:
             con.execute(f"CREATE {kind} {model.relation} AS {model.sql}")
-        except duckdb.OutOfMemoryException:
-            raise  # the machine's fault, and told as such
         except duckdb.Error as error:
             raise NotFound(
                 f"the archived SQL of {model.name} ({model.sha256[:12]}) does not run here: "

@@ -211,7 +211,7 @@ class Warehouse:
         work = self.settings.work_dir / "dbt"
         testing, parsing = command == "test", command == "parse"
         # Parsing reads files alone. dbt keeps what it parsed for as long as vars and environment are the same ones,
-        # so they name no home here: one that was moved, restored or copied is not parsed anew, which takes seconds.
+        # so they name no home here: one that was moved or copied is not parsed anew, which takes seconds.
         connection = {
             "home": "." if parsing else str(self.settings.home),
             "memory_limit": "" if parsing else self.settings.memory_limit,

@@ -2,58 +2,46 @@
 
 from __future__ import annotations
 
-import fcntl
-import glob
 import os
+import re
 import shutil
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-
-_SUFFIX = ".partial"
 
 
 @contextmanager
 def made_whole(place: Path) -> Iterator[Path]:
     """A folder to fill, which becomes ``place`` (new, or an empty folder) when the block ends well.
 
-    Otherwise nothing is left. What a process left that was killed in the block goes when the same place is made again:
-    it holds its lock no longer. (Some network disks lock no folders; there it stays.)
+    Otherwise nothing is left; what a process of this machine left that was killed in the block goes when the same
+    place is made again.
     """
     _sweep(place)
-    partial = place.with_name(f".{place.name}.{os.getpid()}{_SUFFIX}")
-    partial.mkdir(parents=True, mode=0o700)
-    held = os.open(partial, os.O_RDONLY)
+    partial = place.with_name(f".{place.name}.{socket.gethostname()}-{os.getpid()}.partial")
     try:
-        with suppress(OSError):
-            fcntl.flock(held, fcntl.LOCK_EX)
+        partial.mkdir(parents=True, mode=0o700)
         yield partial
-        os.sync()  # names and contents of all files, in one go: after a power cut the folder is whole or is not there
+        # Names and contents of all files in one go, before the name that says they are whole.
+        os.sync()
         if place.exists():
             place.rmdir()
         partial.rename(place)
-        _sync(place.parent)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    finally:
-        os.close(held)
+    with suppress(OSError):  # it stands already, whatever a power cut makes of its name
+        _sync(place.parent)
 
 
 def _sweep(place: Path) -> None:
-    """Take out what killed processes left of this place."""
-    if not place.parent.is_dir():
-        return
-    for leftover in place.parent.glob(f".{glob.escape(place.name)}.*{_SUFFIX}"):
-        held = os.open(leftover, os.O_RDONLY)
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            continue  # somebody is at work on it, or nobody can tell
-        else:
-            shutil.rmtree(leftover, ignore_errors=True)
-        finally:
-            os.close(held)
+    """Take out what killed processes of this machine left of this place."""
+    left = re.compile(rf"\.{re.escape(place.name)}\.{re.escape(socket.gethostname())}-(\d+)\.partial")
+    for folder in place.parent.iterdir() if place.parent.is_dir() else ():
+        named = left.fullmatch(folder.name)
+        if named and (int(named[1]) == os.getpid() or not Path(f"/proc/{named[1]}").exists()):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _sync(folder: Path) -> None:

@@ -34,7 +34,6 @@ from pipeline.ledger import ScoredModel
 SHOWN_NIGHTS = 14  # each is a link, and links are what a page of tables waits for
 DECILES = {"": "any", **{str(k): f"{k}{', lowest PD' if k == 1 else ', highest PD' if k == 10 else ''}"
                          for k in range(10, 0, -1)}}  # fmt: skip
-EARLIER_IDS = 20  # ids of no score that night that are looked for in the nights before
 _ASKED = "q"
 _SEPARATORS = re.compile(r"[\s,;]+")
 
@@ -111,7 +110,7 @@ def _found(reader: Reader, asked: Sequence[str]) -> None:
         if scores:
             _score_table(reader, subject, scores, f"{subject.capitalize()}s found", f"found-{subject}")
     missing = [i for i in unique if _canonical(reader, i) not in named]
-    if earlier := _earlier(reader, missing[:EARLIER_IDS]):
+    if earlier := _earlier(reader, missing):
         named.update(str(s.id) for _, s in earlier)
         head = markup.heading("Scored on an earlier night", f"and not on {formats.day(reader.as_of)}")
         links = [(str(s.id), session.address(**{subject: str(s.id)})) for subject, s in earlier]
@@ -123,8 +122,8 @@ def _found(reader: Reader, asked: Sequence[str]) -> None:
                 markup.alarm(
                     "stop",
                     "not found",
-                    f"No score up to {formats.day(reader.as_of)} has the id {', '.join(missing[:EARLIER_IDS])}"
-                    f"{f' or {len(missing) - EARLIER_IDS} more' if len(missing) > EARLIER_IDS else ''}.",
+                    f"No score up to {formats.day(reader.as_of)} has the id {', '.join(missing[:20])}"
+                    f"{f' or {len(missing) - 20} more' if len(missing) > 20 else ''}.",
                     "Next: check the id, or choose a later night above.",
                 )
             )
@@ -133,8 +132,7 @@ def _found(reader: Reader, asked: Sequence[str]) -> None:
 
 def _earlier(reader: Reader, ids: Sequence[str]) -> list[tuple[str, Score]]:
     """The last score up to the night of ids that it has none of: an application is scored once, an account may end."""
-    known = ((s, data.history(reader, s, i)) for i in ids for s in data.SUBJECTS)
-    return [(subject, scores[-1]) for subject, scores in known if scores]
+    return [(subject, score) for subject in data.SUBJECTS for score in data.last(reader, subject, ids)]
 
 
 def _canonical(reader: Reader, asked: str) -> str:

@@ -54,7 +54,7 @@ def _needs_you(home: Home) -> int:
     links: list[tuple[str, str, dict[str, str]]] = []
     waiting = 0
     if access.may(actor, "inventory.edit"):
-        late = inbox.models_late(model_reads.inventory(home), today)
+        late = inbox.models_late(model_reads.standing(home), today)
         links += [(shell.MODELS, *link) for link in night_facts.model_links(late)]
         waiting += len(late)
     if access.may(actor, "promotion.read"):
@@ -64,7 +64,7 @@ def _needs_you(home: Home) -> int:
         due = inbox.findings_due(book, today)
         of_promotions = [*night_facts.waiting_links(mine), *night_facts.finding_links(due, today)]
         links += [(shell.PROMOTIONS, *link) for link in of_promotions]
-        waiting += len(mine) + sum(finding.due < today.isoformat() for _, finding in due)
+        waiting += len(mine)
     if links:
         with st.container(key="needs", horizontal=True, vertical_alignment="center", gap="small"):
             st.html(

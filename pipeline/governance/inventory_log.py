@@ -50,10 +50,10 @@ def standings(where: Engine | Connection, portfolio: Portfolio) -> dict[str, Sta
     return fold(declared, events)
 
 
-def listed(settings: Settings, engine: Engine, portfolio: Portfolio) -> tuple[Listed, ...]:
-    """The whole inventory, in the portfolio's order."""
+def listed(settings: Settings, engine: Engine, portfolio: Portfolio, *, exposure: bool = True) -> tuple[Listed, ...]:
+    """The whole inventory, in the portfolio's order; exposures come from the lake and may be left out."""
     found, book = standings(engine, portfolio), book_of(engine)
-    exposed = exposures(settings, engine, portfolio)
+    exposed = exposures(settings, engine, portfolio) if exposure else {}
     return tuple(_listed(portfolio, spec, found, book, exposed.get(spec.name)) for spec in portfolio.models)
 
 

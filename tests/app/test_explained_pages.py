@@ -299,6 +299,8 @@ def test_a_score_whose_archived_sql_is_gone_still_shows_what_is_stored_of_it(por
     page = html_of(portal(own_story.settings.home, "scores", account=str(own_story.restated), prove="1"))
     assert "✕ it cannot be proved" in page and "the archive has no file" in page
     assert f"<h1>Account {own_story.restated}</h1>" in page and "<h2>Every published score" in page
+    moved = html_of(portal(own_story.settings.home, "scores", account=str(own_story.restated), since=str(FIRST)))
+    assert "✕ why it moved cannot be told" in moved and "<h2>Every published score" in moved
 
 
 def test_a_list_is_taken_by_who_may_and_on_record(own_story: Story) -> None:

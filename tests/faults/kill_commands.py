@@ -1,12 +1,14 @@
-"""``make kill-commands TIMES=60``: every other command that writes a home or a copy of one, killed at a random moment.
+"""``make kill-commands TIMES=45``: commands that write a home or a copy of one, killed at a random moment.
 
 Each time the command is run again in the same words, and what then stands must be what stands when nobody disturbs it:
-the doctor finds nothing, every published night has its bytes, no model version is there twice.
+the doctor finds nothing, every published night has its bytes, what was watched of it and its alerts are the same, no
+model version is there twice.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
 import random
 import shutil
@@ -25,8 +27,10 @@ from pipeline import home, lake, ledger, nightly
 from pipeline.config import Settings, prepare_process
 from pipeline.doctor.examine import examine
 from pipeline.errors import ScoretraceError
+from pipeline.monitoring.alerts import alerts_of
 from pipeline.registry import Registry
 from pipeline.score import partition_sha256
+from pipeline.sql import ident
 from tests.conftest import SECOND, THIRD, make_cascade
 from tests.faults.conftest import SCORETRACE
 from tests.faults.killing import fork_home
@@ -133,7 +137,7 @@ class Commands:
         made = COMMANDS[name].makes
         if name == "backup":
             home_of_it = place / "of the copy"
-            subprocess.run([str(SCORETRACE), "restore", str(place / "copy"), str(home_of_it)], check=True)
+            _scoretrace(Settings.at(home_of_it), "restore", str(place / "copy"), str(home_of_it))
             made = home_of_it.name
         settings = Settings.at(place / made)
         portfolio, engine = home.open_home(settings)
@@ -141,10 +145,28 @@ class Commands:
             registry = Registry(settings)
             versions = {m.name: [(v.version, v.digest) for v in registry.versions(m.name)] for m in portfolio.models}
             nights = {str(p.as_of): _content(settings, p) == p.content_sha256 for p in ledger.publications(engine)}
+            told = {id_: alert.state for id_, alert in sorted(alerts_of(engine).items())}
         finally:
             engine.dispose()
         faults = {c.check: [f.says for f in c.faults] for c in examine(settings) if c.faults}
-        return {"faults": faults, "nights": nights, "versions": versions}
+        watched = _watched(settings) if nights else {}
+        return {"faults": faults, "nights": nights, "versions": versions, "alerts": told, "watched": watched}
+
+
+def _watched(settings: Settings) -> dict[str, str]:
+    """A digest of every table of drift and outcomes, less when and by which run a row was stored."""
+    with closing(lake.connect(settings)) as con:
+        tables = con.execute(
+            "SELECT table_schema, table_name FROM information_schema.tables "
+            "WHERE table_catalog = ? AND table_schema IN ('drift', 'outcomes') ORDER BY ALL", [lake.ALIAS]
+        ).fetchall()  # fmt: skip
+        found = {}
+        for schema, table in tables:
+            rows = con.execute(
+                f"SELECT COLUMNS(c -> c NOT IN ('run_id', 'stored_at')) FROM {ident(schema, table)} ORDER BY ALL"
+            ).fetchall()
+            found[f"{schema}.{table}"] = hashlib.sha256(repr(rows).encode()).hexdigest()
+        return found
 
 
 def _content(settings: Settings, publication: ledger.Publication) -> str | None:

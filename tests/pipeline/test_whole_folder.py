@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 from pathlib import Path
 
 import pytest
@@ -44,23 +45,22 @@ def test_a_failure_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_process_left_goes_when_the_place_is_made_again(tmp_path: Path) -> None:
-    place, other = tmp_path / "a[1]*", tmp_path / "a1x"
-    killed_while_making(place)
-    killed_while_making(other)
-    left = {p.name.rpartition(".")[0].rpartition(".")[0] for p in tmp_path.iterdir()}
-    assert left == {".a[1]*", ".a1x"}
+    place, others = tmp_path / "a[1]*", [tmp_path / "a1x", tmp_path / "a[1]*.2026"]
+    for one in (place, *others):
+        killed_while_making(one)
+    assert len(list(tmp_path.iterdir())) == 3
     with made_whole(place):
         pass
     assert place.is_dir()
-    # Of another place, whose name a pattern would take for this one's, nothing goes.
-    assert [p.name.startswith(".a1x.") for p in tmp_path.iterdir() if p != place] == [True]
+    left = sorted(p.name for p in tmp_path.iterdir() if p != place)
+    assert len(left) == 2 and left[0].startswith(".a1x.") and left[1].startswith(".a[1]*.2026."), "of other places"
 
 
 def test_what_is_being_made_is_left_alone(tmp_path: Path) -> None:
-    with made_whole(tmp_path / "copy") as at_work:
-        held = at_work.rename(tmp_path / ".copy.1.partial")  # as a process of another number would have named it
-        with pytest.raises(OSError, match="another was faster"), made_whole(tmp_path / "copy"):
-            assert held.is_dir()
-            raise OSError("another was faster")
-        held.rename(at_work)
-    assert (tmp_path / "copy").is_dir()
+    at_work = tmp_path / f".copy.{socket.gethostname()}-{os.getppid()}.partial"  # by a process that is there
+    elsewhere = tmp_path / f".copy.another-machine-{2**22 + 1}.partial"
+    for folder in (at_work, elsewhere):
+        folder.mkdir()
+    with made_whole(tmp_path / "copy"):
+        pass
+    assert at_work.is_dir() and elsewhere.is_dir() and (tmp_path / "copy").is_dir()
