@@ -7,7 +7,7 @@ import hashlib
 import io
 import json
 import re
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from urllib.parse import parse_qs
 
@@ -291,16 +291,23 @@ def test_a_product_is_what_the_nights_features_say(portal: Open, story: Story, s
 
 
 def test_a_score_whose_archived_sql_is_gone_still_shows_what_is_stored_of_it(portal: Open, own_story: Story) -> None:
-    published = ledger.publication_for(own_story.engine, SECOND)
-    assert published
-    for ran in ledger.dbt_results(own_story.engine, published.run_id):
-        if ran.model == "account_features" and ran.definition_sha256:
-            archive.path_of(own_story.settings, ran.definition_sha256).unlink()
-    page = html_of(portal(own_story.settings.home, "scores", account=str(own_story.restated), prove="1"))
+    def lose(night: date) -> None:
+        published = ledger.publication_for(own_story.engine, night)
+        assert published
+        for ran in ledger.dbt_results(own_story.engine, published.run_id):
+            if ran.model == "account_features" and ran.definition_sha256:
+                archive.path_of(own_story.settings, ran.definition_sha256).unlink()
+
+    def shown(**asked: str) -> str:
+        page = html_of(portal(own_story.settings.home, "scores", account=str(own_story.restated), **asked))
+        assert f"<h1>Account {own_story.restated}</h1>" in page and "<h2>Every published score" in page
+        return page
+
+    lose(FIRST)
+    assert "✕ why it moved cannot be told" in shown(since=str(FIRST))
+    lose(SECOND)
+    page = shown(prove="1")
     assert "✕ it cannot be proved" in page and "the archive has no file" in page
-    assert f"<h1>Account {own_story.restated}</h1>" in page and "<h2>Every published score" in page
-    moved = html_of(portal(own_story.settings.home, "scores", account=str(own_story.restated), since=str(FIRST)))
-    assert "✕ why it moved cannot be told" in moved and "<h2>Every published score" in moved
 
 
 def test_a_list_is_taken_by_who_may_and_on_record(own_story: Story) -> None:
