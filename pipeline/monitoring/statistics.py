@@ -156,12 +156,14 @@ def brier_interval(y: ArrayLike, p: ArrayLike, level: float = 0.95) -> Interval:
 def mean_interval(n: int, total: float, squares: float, level: float = 0.95) -> Interval:
     """A mean with normal limits from Σx and Σx² of values in [0, 1]; NaN limits under two rows.
 
-    Bradley, Schwartz and Hashino (Weather and Forecasting 23, 2008) derive it for the Brier score.
+    Bradley, Schwartz and Hashino (Weather and Forecasting 23, 2008) derive it for the Brier score. Sums lose the last
+    digits: a variance below 1e-12 of the mean's square is what rounding leaves of values that are all the same.
     """
     mean = total / n
     if n < 2:
         return Interval(mean, math.nan, math.nan)
-    half = two_sided(level) * math.sqrt(max(0.0, squares / n - mean * mean) / (n - 1))
+    variance = squares / n - mean * mean
+    half = two_sided(level) * math.sqrt(variance / (n - 1)) if variance > 1e-12 * mean * mean else 0.0
     return Interval(mean, max(0.0, mean - half), min(1.0, mean + half))
 
 

@@ -83,6 +83,9 @@ def test_intervals_by_hand() -> None:
     assert (brier.low, brier.high) == pytest.approx((0.0375 - spread, 0.0375 + spread), rel=1e-6)
     assert math.isnan(statistics.ks_interval([0, 1, 1], [0.1, 0.2, 0.3]).low)
     assert math.isnan(statistics.brier_interval([1], [0.3]).high)
+    same = 0.16105159414601886
+    rounded = statistics.mean_interval(3, 3 * same, math.nextafter(3 * same * same, 1))
+    assert rounded.low == rounded.high == rounded.estimate, "values that are all the same, whatever sums make of them"
 
 
 def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
