@@ -6,7 +6,6 @@ Whatever is found is looked at again on every rerun: who was disabled a moment a
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -28,7 +27,7 @@ SIGNING = "signing"
 _KEY = "signed in"
 _RECORDED = "sign-in on record"
 _NO_SECRETS = "no secrets were there"
-_SEEN: deque[bool] = deque(maxlen=1)  # of the process: whether secrets were there once
+_SEEN: set[str] = set()  # of the process: secrets' files that were there once
 
 
 class SignInNeeded(IdentityRefused):
@@ -77,10 +76,7 @@ def by_provider() -> bool:
     present = [str(path) for path in map(Path, st.get_option("secrets.files")) if path.exists()]
     if not (present or _SEEN) and st.session_state.get(_NO_SECRETS) == id(st.secrets):
         return False  # Streamlit would look for them anew each time, one session after the other
-    if present:
-        _SEEN.append(
-            True
-        )  # files that were there and are not any more open nothing: Streamlit remembers what they said
+    _SEEN.update(present)  # a file that was there and is gone opens nothing: Streamlit remembers what it said
     try:
         return "auth" in st.secrets
     except FileNotFoundError as error:

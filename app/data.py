@@ -127,19 +127,19 @@ def listed(reader: Reader, chosen: Filter, order: str, most: int) -> pa.Table:
 
 def find(reader: Reader, subject: str, ids: Sequence[str]) -> tuple[Score, ...]:
     """The night's scores of these ids, in the order given; an id that names nothing is left out."""
-    wanted = _typed(reader, ids)
-    if not wanted:
-        return ()
-    by_id = {score.id: score for score in _find(connections.key(reader), reader, subject, tuple(wanted))}
-    return tuple(by_id[i] for i in dict.fromkeys(wanted) if i in by_id)
+    wanted = tuple(_typed(reader, ids))
+    return _in_order(wanted, _find(connections.key(reader), reader, subject, wanted)) if wanted else ()
 
 
 def last(reader: Reader, subject: str, ids: Sequence[str]) -> tuple[Score, ...]:
     """The newest published score up to the night of each of these ids that has one, in the order given."""
-    wanted = _typed(reader, ids)
-    if not wanted:
-        return ()
-    by_id = {score.id: score for score in _last(connections.key(reader), reader, subject, tuple(wanted))}
+    wanted = tuple(_typed(reader, ids))
+    return _in_order(wanted, _last(connections.key(reader), reader, subject, wanted)) if wanted else ()
+
+
+def _in_order(wanted: Sequence[int | str], scores: Sequence[Score]) -> tuple[Score, ...]:
+    """The scores in the order of the ids that were wanted, each once."""
+    by_id = {score.id: score for score in scores}
     return tuple(by_id[i] for i in dict.fromkeys(wanted) if i in by_id)
 
 

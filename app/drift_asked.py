@@ -79,16 +79,12 @@ def asked_for(home: Home, stored: Sequence[Watched], as_of: date) -> Asked:
     order = controls.one_of("order", drift_facts.HEATMAP_ORDERS, "order")
     with st.container(key="filters", horizontal=True, vertical_alignment="bottom", gap="small"):
         of_nights = ("night", "with", CAUSES)
-        of_model = ("baseline", "segment", "night", "feature", "with", "since", CAUSES)
+        of_model = ("baseline", "segment", "feature", "since", *of_nights)
         models = {w.model: w.model for w in stored}
         controls.select("Model", "model", models, model, 150, first=False, clears=of_model)
-        controls.select(
-            "Compared with", "baseline", baselines, baseline, 260, clears=("night", "segment", "with", CAUSES)
-        )
+        controls.select("Compared with", "baseline", baselines, baseline, 260, clears=("segment", *of_nights))
         controls.select("Segment", "segment", segments, segment, 160)
-        controls.night(
-            "Nights from", "from", [d for d in until if d <= shown[-1]], shown[0], clears=("night", "with", CAUSES)
-        )
+        controls.night("Nights from", "from", [d for d in until if d <= shown[-1]], shown[0], clears=of_nights)
         controls.night("to", "to", [d for d in until if d >= shown[0]], shown[-1], clears=of_nights)
         controls.select("Order", "order", drift_facts.HEATMAP_ORDERS, order, 165, clears=(drift_facts.TABLE_BY,))
     dimension, _, part = segment.partition("=")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections import deque
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -237,25 +236,3 @@ def test_secrets_that_cannot_be_read_do_not_open_the_portal(
     finally:
         st.config.set_option("secrets.files", [str(REPOSITORY / ".streamlit" / "secrets.toml")])
     assert "✕ nobody can sign in" in html_of(app) and shows_nothing(app)
-
-
-def test_secrets_that_were_there_once_keep_the_portal_closed(
-    portal: Open, history: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A session that began without secrets does not stay open when they came, nor when their file is gone again."""
-    import streamlit as st
-    from streamlit.runtime.secrets import Secrets
-
-    file = tmp_path / "secrets.toml"
-    monkeypatch.setattr(st, "secrets", Secrets())
-    monkeypatch.setattr(acting, "_SEEN", deque(maxlen=1))
-    st.config.set_option("secrets.files", [str(file)])
-    try:
-        first = portal(history)
-        assert not shows_nothing(first) and not shows_nothing(first.run())
-        file.write_text('[auth]\nredirect_uri = "http://localhost/oauth2callback"\ncookie_secret = "x"\n', "utf-8")
-        assert shows_nothing(portal(history))
-        file.unlink()
-        assert shows_nothing(first.run())
-    finally:
-        st.config.set_option("secrets.files", [str(REPOSITORY / ".streamlit" / "secrets.toml")])
