@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+
 from app import formats, markup
 from app.markup import Cell, Column, Html, Table
-from pipeline.comparison.facts import Comparison, Mover, Side
+from pipeline.comparison.facts import Comparison, Migration, Mover, Reason, Side
 from pipeline.comparison.words import p_value, summary
 
 SHOWN_REASONS = 3
@@ -44,8 +46,25 @@ def measures(c: Comparison) -> Table:
     return markup.table(columns, rows, "Measures on the same held-out rows")
 
 
-def movers(c: Comparison, found: tuple[Mover, ...], *, with_ids: bool) -> Table:
-    """The rows that the two models see most differently, with the features that differ most."""
+def moves(m: Migration) -> Table:
+    """Rows by the champion's grade (down) and the challenger's (across)."""
+    columns = [Column("champion ↓, challenger →"), *(Column(g, "number") for g in m.grades)]
+    rows: list[list[Cell]] = [
+        [grade, *(formats.count(n) for n in line)] for grade, line in zip(m.grades, m.counts, strict=True)
+    ]
+    return markup.table(columns, rows, "Rows by the champion's grade and the challenger's", fit=True)
+
+
+def move_rows(m: Migration) -> Iterator[dict[str, str | int]]:
+    """The same as rows of a file: champion's grade, challenger's grade, rows."""
+    for champion, line in zip(m.grades, m.counts, strict=True):
+        for challenger, rows in zip(m.grades, line, strict=True):
+            yield {"champion_grade": champion, "challenger_grade": challenger, "rows": rows}
+
+
+def movers(c: Comparison, found: tuple[Mover, ...], says: Mapping[str, str], *, with_ids: bool) -> Table:
+    """The rows that the two models see most differently, with the features that differ most. says: feature → what it
+    is."""
     columns = [
         Column("account or application" if with_ids else "row"), Column("as of"), Column("champion", "number"),
         Column("challenger", "number"), Column("grade"), Column("log-odds", "number"), Column("event"),
@@ -62,11 +81,15 @@ def movers(c: Comparison, found: tuple[Mover, ...], *, with_ids: bool) -> Table:
             else m.champion_grade,
             formats.signed(m.difference),
             "yes" if m.event else "no",
-            markup.join([f"{r.feature} {formats.signed(r.difference)}" for r in m.reasons[:SHOWN_REASONS]]),
+            markup.join([_reason(r, says) for r in m.reasons[:SHOWN_REASONS]]),
         ]
         for number, m in enumerate(found, start=1)
     ]
     return markup.table(columns, rows, "Largest movers")
+
+
+def _reason(r: Reason, says: Mapping[str, str]) -> Cell:
+    return markup.join([markup.named(r.feature, says), formats.signed(r.difference)], " ")
 
 
 def _figures(side: Side) -> tuple[float | None, ...]:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app import comparison_charts, comparison_facts, desk, markup, session, shell, style
+from app import comparison_charts, comparison_facts, desk, explanations, exports, markup, session, shell, style
 from app.markup import Html
 from app.session import Home
+from pipeline import ledger
 from pipeline.comparison import access as comparison_access
 from pipeline.comparison.facts import Comparison
 from pipeline.comparison.store import Kept
@@ -32,6 +33,10 @@ def found(head: Html, c: Comparison) -> None:
                 words = comparison_charts.migration_words(c.migration)
                 figure = comparison_charts.migration(c.migration, style.ink(str(st.context.theme.type)))
                 st.plotly_chart(figure, key="migration", alt=words, config=_STILL)
+                with st.expander("The moves as a table"):
+                    st.html(markup.block(comparison_facts.moves(c.migration)))
+                    rows = tuple(comparison_facts.move_rows(c.migration))
+                    shell.csv_button(f"grade-moves-v{c.challenger.version}", lambda: exports.as_csv(rows))
 
 
 def movers(home: Home, actor: Actor, kept: Kept, c: Comparison) -> None:
@@ -40,16 +45,19 @@ def movers(home: Home, actor: Actor, kept: Kept, c: Comparison) -> None:
         return
     key = f"movers {kept.sha256}"
     head = markup.heading("Largest movers", f"{min(SHOWN, len(c.movers))} of the held-out rows that differ most")
+    subject = home.portfolio.model(kept.model).subject
+    newest = ledger.publication_for(home.engine, home.dates[0]) if home.dates else None
+    says = explanations.meanings(home, newest.run_id, f"features.{subject}_features") if newest else {}
     named = bool(st.session_state.get(key)) and access.may(actor, "personal_data.read")
     if not named:
         shown = comparison_access.without_ids(c).movers[:SHOWN]
-        st.html(markup.block(head, comparison_facts.movers(c, shown, with_ids=False)))
+        st.html(markup.block(head, comparison_facts.movers(c, shown, says, with_ids=False)))
         _offer(home, actor, kept, c, key)
         return
     shown = c.movers[:SHOWN]
-    subject = home.portfolio.model(kept.model).subject
     links = [(m.subject, session.address(**{subject: m.subject})) for m in shown]
-    shell.linked_table("movers", head, comparison_facts.movers(c, shown, with_ids=True), shell.SCORES, links)
+    table = comparison_facts.movers(c, shown, says, with_ids=True)
+    shell.linked_table("movers", head, table, shell.SCORES, links)
 
 
 def _offer(home: Home, actor: Actor, kept: Kept, c: Comparison, key: str) -> None:

@@ -202,10 +202,11 @@ def bin_table(
     return markup.table(columns, rows, "Rows by bin", fit=True)
 
 
-def moved_table(moved: Moved) -> Table:
-    """Every feature's part of the change of the mean log-odds, the largest first; they add up to the last row."""
+def moved_table(moved: Moved, says: Mapping[str, str]) -> Table:
+    """Every feature's part of the change of the mean log-odds, the largest first; they add up to the last row.
+    says: feature → what it is."""
     rows: list[list[Cell]] = [
-        ["model's constant" if name == BASE else name, formats.signed(value, 4)]
+        ["model's constant" if name == BASE else markup.named(name, says), formats.signed(value, 4)]
         for name, value in moved.by_feature.items()
         if value
     ]

@@ -207,8 +207,8 @@ def _tables(rows: Mapping[str, Sequence[Any]]) -> str:
     return ", ".join(f"{len(found)} of raw.{table}" for table, found in rows.items())
 
 
-def moved_table(why: Why, most: int) -> Table:
-    """The same change by feature, the rest as one line, so that it adds up again."""
+def moved_table(why: Why, most: int, says: Mapping[str, str]) -> Table:
+    """The same change by feature, the rest as one line, so that it adds up again. says: feature → what it is."""
     columns = [
         Column("feature"),
         Column(formats.day(why.first.as_of, year=False), "number"),
@@ -219,7 +219,7 @@ def moved_table(why: Why, most: int) -> Table:
     moved = list(why.by_feature.items())
     rows: list[list[Cell]] = [
         [
-            "base rate" if name == BASE else name,
+            "base rate" if name == BASE else markup.named(name, says),
             formats.MISSING if name == BASE else value(why.before.features.get(name)),
             formats.MISSING if name == BASE else value(why.after.features.get(name)),
             formats.signed(sum(parts.values()), 4),

@@ -24,7 +24,7 @@ from lineage import trace as tracing
 from lineage.changes import Why
 from lineage.columns import ColumnGraph, run_lineage
 from lineage.definitions import undated
-from lineage.documentation import TableDoc, documentation
+from lineage.documentation import UNDOCUMENTED, TableDoc, documentation
 from lineage.explained import Explained
 from lineage.graph import Difference
 from lineage.personal_data import masked_change, personal_features, personal_names
@@ -106,6 +106,16 @@ def other_sql(home: Home, now: Mapping[str, str | None], then: Mapping[str, str 
 def documented(home: Home, run_id: str) -> Mapping[str, TableDoc]:
     """``schema.table`` → what the run's manifest says of it. Raises NotFound."""
     return _documented(home.identity, run_id, home)
+
+
+def meanings(home: Home, run_id: str, table: str) -> Mapping[str, str]:
+    """Column of a ``schema.table`` → what the project said of it in that run; of one whose manifest is gone, nothing:
+    what is shown on hover is no reason to show no page."""
+    try:
+        known = documented(home, run_id).get(table, UNDOCUMENTED)
+    except NotFound:
+        return {}
+    return {name: column.description for name, column in known.columns.items() if column.description}
 
 
 def importances(home: Home, model: ScoredModel) -> Mapping[str, float]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 from app import formats, markup
 from app.markup import Cell, Column, Html, Table
 from app.night_facts import VERDICT
 from lineage.columns import ROWS, ColumnGraph, Transformation
-from lineage.documentation import TableDoc
+from lineage.documentation import UNDOCUMENTED, TableDoc
 from lineage.graph import Difference, Impact, Reached
 from pipeline.contracts import CONTRACTS, LANDING_COLUMNS
 from pipeline.ledger import DbtResult, GateVerdict
@@ -75,11 +76,29 @@ def _freshness(model: str | None, fresh: GateVerdict | None) -> tuple[Cell, Cell
     return age, markup.join([markup.status(level, word), fresh.expected], " ")
 
 
-def neighbour_table(found: Sequence[Reached], caption: str) -> Table:
+def column_table(nodes: Sequence[str], graph: ColumnGraph, docs: Mapping[str, TableDoc], caption: str) -> Table:
+    """Columns with their type, who makes them and what they are; the first column holds their names."""
+    columns = [Column("column"), Column("type"), Column("made by"), Column("what it is", "fill clip")]
+    facts = [(n, graph.columns.nodes[n]) for n in nodes]
+    rows: list[list[Cell]] = [
+        [n, f["type"] or formats.MISSING, f["model"] or "landed", _said(n, docs)] for n, f in facts
+    ]
+    return markup.table(columns, rows, caption)
+
+
+def neighbour_table(found: Sequence[Reached], docs: Mapping[str, TableDoc], caption: str) -> Table:
     """Columns next to the chosen one; the first column holds their names."""
-    columns = [Column("column"), Column("how"), Column("kind", "fill")]
-    rows: list[list[Cell]] = [[r.node, "value" if r.direct else "decides", kinds(r.transformations)] for r in found]
-    return markup.table(columns, rows, caption, fit=True)
+    columns = [Column("column"), Column("how"), Column("kind"), Column("what it is", "fill clip")]
+    rows: list[list[Cell]] = [
+        [r.node, "value" if r.direct else "decides", kinds(r.transformations), _said(r.node, docs)] for r in found
+    ]
+    return markup.table(columns, rows, caption)
+
+
+def _said(node: str, docs: Mapping[str, TableDoc]) -> Html:
+    """What a column is, cut where the table ends and whole on hover."""
+    said = description(node, docs.get(node.rpartition(".")[0], UNDOCUMENTED))
+    return markup.hint(said, said) if said else markup.quiet("not described")
 
 
 def kinds(transformations: Sequence[Transformation]) -> str:
@@ -119,9 +138,26 @@ def features_in(impact: Impact) -> tuple[Reached, ...]:
     return tuple(r for r in impact.columns if r.table in ("features.account_features", "features.application_features"))
 
 
-def impact_table(features: Sequence[Reached], importance: Mapping[str, Mapping[str, float]]) -> Table:
-    """Features downstream, the most important first. importance: feature table → feature → share of the gain."""
-    columns = [Column("feature"), Column("of"), Column("importance", "number"), Column("how"), Column("kind", "fill")]
+def impact_orders(importance: Mapping[str, Mapping[str, float]]) -> Mapping[str, Callable[[Reached], Any]]:
+    """What features downstream are ordered by; importance as ``impact_table``'s."""
+    return {
+        "feature": lambda r: r.column,
+        "of": lambda r: r.table,
+        "importance": lambda r: weight(r, importance),
+        "how": lambda r: not r.direct,
+    }
+
+
+def impact_table(
+    features: Sequence[Reached],
+    importance: Mapping[str, Mapping[str, float]],
+    docs: Mapping[str, TableDoc],
+    order: str,
+) -> Table:
+    """Features downstream, in the order given. importance: feature table → feature → share of the gain."""
+    columns = [Column("feature", order="feature"), Column("of", order="of"),
+               Column("importance", "number", order="-importance"), Column("how", order="how"), Column("kind"),
+               Column("what it is", "fill clip")]  # fmt: skip
     rows: list[list[Cell]] = [
         [
             r.column,
@@ -129,10 +165,26 @@ def impact_table(features: Sequence[Reached], importance: Mapping[str, Mapping[s
             formats.share(weight(r, importance)),
             "value" if r.direct else "decides",
             kinds(r.transformations),
+            _said(r.node, docs),
         ]
         for r in features
     ]
-    return markup.table(columns, rows, "Features downstream, most important first", fit=True)
+    return markup.table(columns, rows, "Features downstream", order=order)
+
+
+def impact_rows(
+    features: Sequence[Reached], importance: Mapping[str, Mapping[str, float]]
+) -> Iterator[dict[str, str | float | None]]:
+    """The same as rows of a file."""
+    for r in features:
+        yield {
+            "table": r.table,
+            "feature": r.column,
+            "importance": weight(r, importance),
+            "how": "value" if r.direct else "decides",
+            "kind": kinds(r.transformations),
+            "hops": r.distance,
+        }
 
 
 def weight(found: Reached, importance: Mapping[str, Mapping[str, float]]) -> float | None:

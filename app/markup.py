@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from html import escape
@@ -51,6 +51,11 @@ def quiet(text: str) -> Html:
 def hint(text: str, more: str) -> Html:
     """Text that says more when pointed at."""
     return Html(f"<span title='{escape(more)}'>{escape(text)}</span>")
+
+
+def named(name: str, says: Mapping[str, str]) -> Html:
+    """A column's name, which says what it is when pointed at where that is known."""
+    return hint(name, says[name]) if says.get(name) else Html(escape(name))
 
 
 def digest(value: str | None) -> Html:

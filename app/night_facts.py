@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from app import formats, markup
@@ -250,13 +251,33 @@ def observed(g: GateVerdict) -> str:
     return formats.probability(g.observed) if unit == "share" else formats.plural(round(g.observed), unit)
 
 
-def gate_table(gates: Sequence[GateVerdict], caption: str) -> Table:
+def _tested(r: DbtResult) -> str:
+    return f"{r.model}.{r.column}" if r.column else r.model
+
+
+_RANK = {"pass": 0, "success": 0, "skipped": 1, "warn": 2}  # any other verdict is a failure
+GATE_ORDERS: Mapping[str, Callable[[GateVerdict], Any]] = {
+    "gate": lambda g: g.gate,
+    "of": lambda g: g.subject,
+    "verdict": lambda g: _RANK.get(g.verdict, 3),
+    "observed": lambda g: g.observed,
+}
+TEST_ORDERS: Mapping[str, Callable[[DbtResult], Any]] = {
+    "test": lambda r: _full_test_name(r.unique_id),
+    "on": _tested,
+    "result": lambda r: _RANK.get(r.status, 3),
+    "rows": lambda r: r.failures,
+    "took": lambda r: r.seconds,
+}
+
+
+def gate_table(gates: Sequence[GateVerdict], caption: str, order: str | None = None) -> Table:
     """Verdicts with their figures and bounds, in the order given."""
     columns = [
-        Column("gate"),
-        Column("of"),
-        Column("verdict"),
-        Column("observed", "number"),
+        Column("gate", order="gate"),
+        Column("of", order="of"),
+        Column("verdict", order="-verdict"),
+        Column("observed", "number", order="-observed"),
         Column("finding; what was expected", "wrap fill"),
     ]
     rows: list[list[Cell]] = [
@@ -269,7 +290,7 @@ def gate_table(gates: Sequence[GateVerdict], caption: str) -> Table:
         ]
         for g in gates
     ]
-    return markup.table(columns, rows, caption)
+    return markup.table(columns, rows, caption, order=order)
 
 
 def model_table(
@@ -298,24 +319,39 @@ def promoted_by(promotion: LetScore | None, zone: ZoneInfo) -> Html:
     return markup.join([who, markup.at(promotion.promoted_at, zone)], ", ")
 
 
-def test_table(results: Sequence[DbtResult], caption: str = "Data tests that did not pass") -> Table:
-    """Data tests with how they ended, failures first."""
-    columns = [Column("test"), Column("on"), Column("result"), Column("rows", "number"), Column("message", "wrap fill")]
+def test_table(
+    results: Sequence[DbtResult], caption: str = "Data tests that did not pass", order: str | None = None
+) -> Table:
+    """Data tests with how they ended, in the order given."""
+    columns = [
+        Column("test", order="test"),
+        Column("on", order="on"),
+        Column("result", order="-result"),
+        Column("rows", "number", "that failed it", order="-rows"),
+        Column("took", "number", order="-took"),
+        Column("message", "wrap fill"),
+    ]
     rows: list[list[Cell]] = [
         [
             markup.hint(_test_name(r.unique_id), r.unique_id),
-            f"{r.model}.{r.column}" if r.column else r.model,
+            _tested(r),
             markup.status(*VERDICT.get(r.status, ("stop", r.status))),
             formats.count(r.failures),
+            formats.duration(r.seconds),
             r.message or formats.MISSING,
         ]
-        for r in sorted(results, key=lambda r: r.status == "warn")
+        for r in results
     ]
-    return markup.table(columns, rows, caption)
+    return markup.table(columns, rows, caption, order=order)
+
+
+def _full_test_name(unique_id: str) -> str:
+    """The name within dbt's ``test.<project>.<name>.<hash>``."""
+    parts = unique_id.split(".")
+    return parts[2] if len(parts) > 2 else unique_id
 
 
 def _test_name(unique_id: str) -> str:
-    """The name within dbt's ``test.<project>.<name>.<hash>``; generic tests have long ones."""
-    parts = unique_id.split(".")
-    name = parts[2] if len(parts) > 2 else unique_id
+    """As much of the name as a table has room for; generic tests have long ones."""
+    name = _full_test_name(unique_id)
     return name if len(name) <= 48 else f"{name[:47]}…"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from app import formats, markup
 from app.markup import Cell, Column, Html, Table
@@ -20,15 +21,38 @@ ALPHA = 0.05
 """Chance of a false verdict on one grade."""
 
 
-def month_table(rows: Sequence[StoredPerformance], caption: str) -> Table:
-    """Every cohort with its figures, newest month first."""
-    heads = ("rows", "events", "mean PD", "came true", "AUC", "95%", "KS", "Brier", "ECE", "slope", "HL p")
+MONTHS_BY = "months_by"  # the part of the URL that orders the table of months
+MONTH_ORDERS: Mapping[str, Callable[[StoredPerformance], Any]] = {
+    "month": lambda r: r.month,
+    "rows": lambda r: r.n,
+    "expected": lambda r: r.mean_pd,
+    "came_true": lambda r: r.observed_rate,
+    "auc": lambda r: r.auc,
+    "ks": lambda r: r.ks,
+    "brier": lambda r: r.brier,
+    "ece": lambda r: r.ece,
+    "slope": lambda r: r.calibration_slope,
+}
+
+
+def month_table(rows: Sequence[StoredPerformance], caption: str, order: str) -> Table:
+    """Cohorts with their figures, in the order given."""
     columns = [
-        Column("month"),
+        Column("month", order="-month"),
         Column("version"),
         Column("figures"),
         Column("scored"),
-        *(Column(h, "number") for h in heads),
+        Column("rows", "number", order="-rows"),
+        Column("events", "number"),
+        Column("mean PD", "number", order="-expected"),
+        Column("came true", "number", order="-came_true"),
+        Column("AUC", "number", order="auc"),
+        Column("95%", "number", "interval of the AUC"),
+        Column("KS", "number", order="ks"),
+        Column("Brier", "number", "mean squared error of the PD", order="-brier"),
+        Column("ECE", "number", "expected calibration error", order="-ece"),
+        Column("slope", "number", "of the calibration; 1 is right", order="slope"),
+        Column("HL p", "number", "Hosmer and Lemeshow's test of the calibration"),
     ]
     cells: list[list[Cell]] = [
         [
@@ -48,9 +72,9 @@ def month_table(rows: Sequence[StoredPerformance], caption: str) -> Table:
             _number(r.calibration_slope, 2),
             _number(r.hosmer_lemeshow_p),
         ]
-        for r in reversed(rows)
+        for r in rows
     ]
-    return markup.table(columns, cells, caption)
+    return markup.table(columns, cells, caption, order=order)
 
 
 def kind(row: StoredPerformance) -> Html:
@@ -224,26 +248,32 @@ def foreseen_table(rows: Sequence[Foreseen], caption: str) -> Table:
 
 
 def vintage_table(rows: Sequence[StoredVintage], caption: str) -> Table:
-    """Each vintage as far as it is followed."""
-    last = {r.vintage: r for r in rows}
+    """The grid in figures: a line a vintage, newest first, with the rate to date at each number of months on book."""
+    ages = sorted({r.months_on_book for r in rows})
+    at = {(r.vintage, r.months_on_book): r for r in rows}
+    born = {r.vintage: r for r in rows}
     columns = [
         Column("opened"),
         Column("accounts", "number"),
-        Column("months on book", "number"),
-        Column("events to date", "number"),
-        Column("rate to date", "number"),
+        *(Column(str(age), "number", f"{formats.plural(age, 'month')} on book: rate to date") for age in ages),
     ]
     cells: list[list[Cell]] = [
         [
-            f"{r.vintage:%b %Y}",
-            formats.count(r.accounts),
-            str(r.months_on_book),
-            formats.count(r.events_to_date),
-            formats.probability(r.rate_to_date),
+            f"{vintage:%b %Y}",
+            formats.count(born[vintage].accounts),
+            *(_to_date(at.get((vintage, age))) for age in ages),
         ]
-        for r in last.values()
+        for vintage in sorted(born, reverse=True)
     ]
     return markup.table(columns, cells, caption, fit=True)
+
+
+def _to_date(found: StoredVintage | None) -> Cell:
+    """A vintage's rate; its events on hover."""
+    if found is None:
+        return formats.MISSING
+    events = formats.plural(found.events_to_date, "event")
+    return markup.hint(formats.probability(found.rate_to_date), f"{events} of {formats.count(found.accounts)}")
 
 
 def _number(value: float | None, places: int = 3) -> str:

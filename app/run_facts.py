@@ -13,8 +13,6 @@ from app.markup import Cell, Column, Html, Table
 from app.night_facts import TASK, observed
 from pipeline.ledger import DbtResult, DbtTotals, GateVerdict, Run, TaskAttempt
 
-_ORDER = {"fail": 0, "error": 0, "warn": 1, "skipped": 2}
-
 
 def status(run: Run) -> Html:
     """How a run ended, as sign and word."""
@@ -101,11 +99,6 @@ def attempt_table(attempts: Sequence[TaskAttempt], zone: ZoneInfo) -> Table:
             ]
         )
     return markup.table(columns, rows, "Attempts of the run's tasks")
-
-
-def worst_first(results: Sequence[DbtResult]) -> list[DbtResult]:
-    """Tests that failed, then those that warned or were skipped, then the rest, slowest first."""
-    return sorted(results, key=lambda r: (_ORDER.get(r.status, 3), -r.seconds, r.unique_id))
 
 
 def model_table(results: Sequence[DbtResult]) -> Table:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import streamlit as st
 
 from app import charts_drift, controls, drift_facts, formats, markup, watch_data
@@ -13,7 +15,8 @@ from pipeline.errors import NotFound
 _STILL = {"displayModeBar": False}
 
 
-def show(home: Home, asked: Asked) -> None:
+def show(home: Home, asked: Asked, says: Mapping[str, str]) -> None:
+    """The parts of the change as figure, table and words. says: feature → what it is. Raises NotFound."""
     stored = watch_data.contribution_nights(home, asked.model)
     before = tuple(d for d in stored if d < asked.night)
     head = "Why the mean score moved"
@@ -40,7 +43,7 @@ def show(home: Home, asked: Asked) -> None:
             charts_drift.waterfall(moved), key="waterfall", alt=charts_drift.waterfall_words(moved), config=_STILL
         )
         with st.expander("Every part as a table"):
-            st.html(markup.block(drift_facts.moved_table(moved)))
+            st.html(markup.block(drift_facts.moved_table(moved, says)))
     with right:
         st.html(markup.block(_moved_words(moved.rows, charts_drift.waterfall_words(moved))))
 

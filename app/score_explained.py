@@ -326,7 +326,8 @@ def _moved(reader: Reader, subject: str, scores: Sequence[Score], actor: Actor) 
     if not found.by_feature:
         st.html(markup.block(markup.quiet("No feature's contribution is another: the score did not move.")))
         return
-    st.html(markup.block(explain_facts.moved_table(found, charts_explain.STRONGEST)))
+    says = explanations.meanings(reader.home, score.run_id, f"features.{subject}_features")
+    st.html(markup.block(explain_facts.moved_table(found, charts_explain.STRONGEST, says)))
     changed = [(part.name, table, rows) for part in found.parts for table, rows in part.rows.items()]
     if changed:
         with st.expander("The rows that came, went or were restated"):

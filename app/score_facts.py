@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from zoneinfo import ZoneInfo
 
@@ -137,11 +137,11 @@ def origin(score: Score, promotion: LetScore | None, zone: ZoneInfo) -> Html:
     return Html(f"<p>{markup.join(parts)}</p>")
 
 
-def reason_table(stored: Sequence[Reason], personal: frozenset[str]) -> Table:
+def reason_table(stored: Sequence[Reason], personal: frozenset[str], says: Mapping[str, str]) -> Table:
     """What raised a score most, as the night stored it, each with its sign in words and colour.
 
     personal: features whose values are masked. What they contribute is not shown either: these are a few of them, and
-    one alone, or the rest of a sum, narrows its value.
+    one alone, or the rest of a sum, narrows its value. says: feature → what it is.
     """
     told = [(r.feature, formats.decimal(r.value), r.contribution) for r in stored if r.feature not in personal]
     withheld = sum(r.feature in personal for r in stored)
@@ -155,7 +155,7 @@ def reason_table(stored: Sequence[Reason], personal: frozenset[str]) -> Table:
     ]
     rows: list[list[Cell]] = [
         [
-            name,
+            markup.named(name, says),
             value,
             formats.signed(contribution),
             markup.bar(abs(contribution) / longest, style.RAISES if contribution > 0 else style.LOWERS),

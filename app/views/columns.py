@@ -6,7 +6,7 @@ night to compare with.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date
 
 import streamlit as st
@@ -17,9 +17,11 @@ from app import (
     controls,
     data,
     explanations,
+    exports,
     formats,
     lineage_facts,
     markup,
+    orders,
     session,
     shell,
 )
@@ -28,11 +30,14 @@ from app.markup import Html
 from app.session import Reader
 from lineage.columns import ROWS, ColumnGraph
 from lineage.documentation import UNDOCUMENTED
+from lineage.graph import Reached
 from pipeline import archive, ledger
 from pipeline.errors import NotFound
 from pipeline.governance import access
 
 COLUMN, SEARCH, WITH, UP, DOWN = "column", "q", "with", "up", "down"
+IMPACT_BY, IMPACT_PAGE = f"impact_{controls.BY}", f"impact_{controls.PAGE}"
+FEATURES = 10  # of one page of those downstream
 MOST_HOPS = 20  # more than any path of a warehouse has; where nothing is further, no hop is offered
 _LISTED = 60
 _STILL = {"displayModeBar": False}
@@ -54,7 +59,7 @@ def page() -> None:
     if node := st.query_params.get(COLUMN):
         _column(reader, graph, node)
     elif asked:
-        _found(graph, asked)
+        _found(reader, graph, asked)
     else:
         _start(reader, graph)
     _compare(reader, graph)
@@ -83,14 +88,18 @@ def _search_box(graph: ColumnGraph) -> str:
     return asked
 
 
-def _found(graph: ColumnGraph, asked: str) -> None:
+def _found(reader: Reader, graph: ColumnGraph, asked: str) -> None:
     found = graph.search(asked, _LISTED + 1)
     if not found:
         raise NotFound(f"no column of this night has the words {asked!r} in its name", "search with fewer words")
     more = (
         f"the first {_LISTED}; more words find fewer" if len(found) > _LISTED else formats.plural(len(found), "column")
     )
-    _listed("found", f"Columns named {asked}", more, found[:_LISTED], graph)
+    title, shown = f"Columns named {asked}", found[:_LISTED]
+    docs = explanations.documented(reader.home, reader.publication.run_id)
+    table = lineage_facts.column_table(shown, graph, docs, title)
+    links = [(n, session.address(column=n)) for n in shown]
+    shell.linked_table("found", markup.heading(title, more), table, shell.LINEAGE, links)
 
 
 def _start(reader: Reader, graph: ColumnGraph) -> None:
@@ -112,15 +121,6 @@ def _start(reader: Reader, graph: ColumnGraph) -> None:
         shell.linked_table("start", markup.heading(title, "share of its model's gain"), table, shell.LINEAGE, links)
 
 
-def _listed(key: str, title: str, note: str, nodes: tuple[str, ...] | list[str], graph: ColumnGraph) -> None:
-    columns = [markup.Column("column"), markup.Column("type"), markup.Column("made by", "fill")]
-    facts = [graph.columns.nodes[n] for n in nodes]
-    rows = [[n, f["type"] or formats.MISSING, f["model"] or "landed"] for n, f in zip(nodes, facts, strict=True)]
-    links = [(n, session.address(column=n)) for n in nodes]
-    table = markup.table(columns, rows, title, fit=True)
-    shell.linked_table(key, markup.heading(title, note), table, shell.LINEAGE, links)
-
-
 # ── one column ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -137,7 +137,7 @@ def _column(reader: Reader, graph: ColumnGraph, node: str) -> None:
         _panel(reader, graph, node)
     with right:
         _impact(reader, graph, node)
-    _neighbours(graph, node)
+    _neighbours(reader, graph, node)
 
 
 def _graph(reader: Reader, graph: ColumnGraph, drawing: Drawing, node: str, up: int, down: int) -> None:
@@ -213,9 +213,7 @@ def _impact(reader: Reader, graph: ColumnGraph, node: str) -> None:
     """What a change of this column reaches: features with their importance, models, marts."""
     impact = graph.downstream(node)
     weights = _importance(reader)
-    features = sorted(
-        lineage_facts.features_in(impact), key=lambda r: (-(lineage_facts.weight(r, weights) or 0.0), r.node)
-    )
+    features = sorted(lineage_facts.features_in(impact), key=lambda r: r.node)
     counts = f"{formats.plural(len(impact.columns), 'column')}, {formats.plural(len(features), 'feature')}"
     head = markup.heading("Impact", counts if impact.columns else "nothing reads it")
     if not impact.columns:
@@ -223,19 +221,30 @@ def _impact(reader: Reader, graph: ColumnGraph, node: str) -> None:
         return
     st.html(markup.block(head, lineage_facts.reached(impact)))
     if features:
-        links = [(r.column, session.address(column=r.node)) for r in features]
-        title = "Features downstream"
-        first, rest = features[:10], features[10:]
-        head = markup.heading(title, "importance: share of the gain of the model that scored")
-        shell.linked_table("impact", head, lineage_facts.impact_table(first, weights), shell.LINEAGE, links[:10])
-        if rest:
-            with st.expander(f"{formats.plural(len(rest), 'more feature')}"):
-                table = lineage_facts.impact_table(rest, weights)
-                shell.linked_table("impact-more", Html(""), table, shell.LINEAGE, links[10:])
+        _features_downstream(reader, features, weights)
 
 
-def _neighbours(graph: ColumnGraph, node: str) -> None:
+def _features_downstream(
+    reader: Reader, features: Sequence[Reached], weights: Mapping[str, Mapping[str, float]]
+) -> None:
+    """The features that a column feeds, a page at a time, in the order that the heads choose."""
+    keys = lineage_facts.impact_orders(weights)
+    order = controls.order(keys, "-importance", IMPACT_BY)
+    place = controls.pages(len(features), FEATURES, IMPACT_PAGE)
+    shown = orders.arranged(features, order, keys)[place.start : place.stop]
+    docs = explanations.documented(reader.home, reader.publication.run_id)
+    head = markup.heading("Features downstream", "importance: share of the gain of the model that scored")
+    table = lineage_facts.impact_table(shown, weights, docs, order)
+    links = [(r.column, session.address(column=r.node)) for r in shown]
+    shell.linked_table("impact", head, table, shell.LINEAGE, links, by=IMPACT_BY, pages=(IMPACT_PAGE,))
+    with st.container(horizontal=True, vertical_alignment="center", gap="large"):
+        controls.pager(len(features), FEATURES, IMPACT_PAGE)
+        shell.csv_button("impact", lambda: exports.as_csv(lineage_facts.impact_rows(features, weights)))
+
+
+def _neighbours(reader: Reader, graph: ColumnGraph, node: str) -> None:
     """The graph as tables: everything next to the column, with the kind of each edge."""
+    docs = explanations.documented(reader.home, reader.publication.run_id)
     for title, found in (
         ("Directly upstream", [r for r in graph.upstream(node) if r.distance == 1]),
         ("Directly downstream", [r for r in graph.downstream(node).columns if r.distance == 1]),
@@ -243,7 +252,7 @@ def _neighbours(graph: ColumnGraph, node: str) -> None:
         if found:
             with st.expander(f"{title}: {formats.plural(len(found), 'column')}"):
                 links = [(r.node, session.address(column=r.node)) for r in found]
-                table = lineage_facts.neighbour_table(found, title)
+                table = lineage_facts.neighbour_table(found, docs, title)
                 shell.linked_table(title.split()[-1], markup.heading(title), table, shell.LINEAGE, links)
 
 

@@ -27,7 +27,6 @@ from app import (
 from app.drift_asked import CAUSES, Asked, asked_for
 from app.markup import Html
 from app.session import Home
-from lineage.documentation import UNDOCUMENTED
 from pipeline import ledger
 from pipeline.errors import NotFound
 from pipeline.governance import access
@@ -80,7 +79,7 @@ def page() -> None:
                 f"no drift of {asked.feature} is stored for {formats.day(asked.night)}", "choose another night"
             )
         drift_feature_view.show(home, asked, found, rows, says.get(asked.feature, ""))
-    score_drift_view.show(home, asked)
+    score_drift_view.show(home, asked, says)
 
 
 def _why_unstored(home: Home, as_of: date) -> str:
@@ -115,9 +114,7 @@ def _definitions(home: Home, asked: Asked) -> Mapping[str, str]:
     published = ledger.publication_for(home.engine, asked.night)
     if published is None:
         return {}
-    table = f"features.{asked.subject}_features"
-    known = explanations.documented(home, published.run_id).get(table, UNDOCUMENTED)
-    return {name: column.description for name, column in known.columns.items()}
+    return explanations.meanings(home, published.run_id, f"features.{asked.subject}_features")
 
 
 def _heatmap(

@@ -14,6 +14,7 @@ from app import (
     exports,
     formats,
     markup,
+    orders,
     outcome_facts,
     session,
     shell,
@@ -114,8 +115,15 @@ def _months(known: Outcomes, holdout: Holdout | None) -> None:
     note += f"; dotted: the holdout of v{holdout.model_version}" if holdout else ""
     st.html(markup.block(markup.GAP, markup.heading("By as-of month", note)))
     st.plotly_chart(charts_months.by_month(rows, reached), key="by month", alt=charts_months.words(rows), config=_STILL)
-    with st.expander("All months as a table"):
-        st.html(markup.block(outcome_facts.month_table(rows, "Outcomes by as-of month, newest first")))
+    by = controls.order(outcome_facts.MONTH_ORDERS, "-month", outcome_facts.MONTHS_BY)
+    asked = outcome_facts.MONTHS_BY in st.query_params
+    fold = st.expander("All months as a table", expanded=asked, key="months-table", on_change="rerun")
+    if not fold.open:
+        return
+    with fold:
+        listed = orders.arranged(rows, by, outcome_facts.MONTH_ORDERS)
+        table = outcome_facts.month_table(listed, "Outcomes by as-of month", by)
+        shell.linked_table("months", Html(""), table, shell.OUTCOMES, by=outcome_facts.MONTHS_BY, pages=())
         shell.csv_button("outcomes", lambda: exports.as_csv(map(asdict, known.performance)))
         if known.foreseen:
             head = markup.heading("Estimates beside what came true")
@@ -137,6 +145,7 @@ def _one_month(known: Outcomes, row: StoredPerformance) -> None:
                 st.plotly_chart(charts_outcomes.reliability(bins), key="reliability", alt=words, config=_STILL)
                 with st.expander("Its bins as a table"):
                     st.html(markup.block(outcome_facts.bin_table(bins, "Reliability by bin of PD")))
+                    shell.csv_button(f"reliability-{_id(row)}", lambda: exports.as_csv(map(asdict, bins)))
             else:
                 st.html(markup.block(markup.quiet(f"Not known before {formats.day(row.matures_on)}: until then nobody "
                                                   "can say what came true.")))  # fmt: skip
@@ -149,6 +158,7 @@ def _one_month(known: Outcomes, row: StoredPerformance) -> None:
         note = "Jeffreys test of “the PD is not understated”, at 5%"
         table = outcome_facts.grade_table(grades, "Grades, observed against expected")
         st.html(markup.block(markup.heading("Observed against expected by grade", note), table))
+        shell.csv_button(f"grades-{_id(row)}", lambda: exports.as_csv(map(asdict, grades)))
     if row.reversed_grades:
         pairs = ", ".join(f"{safer} above {riskier}" for safer, riskier in row.reversed_grades)
         st.html(markup.block(markup.status("watch", f"grades out of order beyond chance: {pairs}")))
@@ -170,16 +180,16 @@ def _fairness(groups: Sequence[StoredGroup]) -> None:
         controls.select("Month", "groups", months, month, 170)
     shown = [g for g in groups if f"{g.month:%Y-%m}" == month]
     table = outcome_facts.group_table(shown, "Fairness by group")
-    if not any(g.ratio is not None for g in shown):
+    if any(g.ratio is not None for g in shown):
+        with st.container(key="pair-fair"):
+            left, right = st.columns([9, 11], gap="medium")
+            with left:
+                words = charts_outcomes.fairness_words(shown)
+                st.plotly_chart(charts_outcomes.fairness(shown), key="fairness", alt=words, config=_STILL)
+            right.html(markup.block(table))
+    else:
         st.html(markup.block(table))
-        return
-    with st.container(key="pair-fair"):
-        left, right = st.columns([9, 11], gap="medium")
-        with left:
-            words = charts_outcomes.fairness_words(shown)
-            st.plotly_chart(charts_outcomes.fairness(shown), key="fairness", alt=words, config=_STILL)
-        with right:
-            st.html(markup.block(table))
+    shell.csv_button("fairness", lambda: exports.as_csv(map(asdict, groups)))
 
 
 def _fairness_note(groups: Sequence[StoredGroup]) -> str:
@@ -199,8 +209,12 @@ def _vintages(known: Outcomes) -> None:
     st.html(markup.block(markup.GAP, markup.heading("Vintages by months on book", note)))
     words = charts_outcomes.vintage_words(known.vintages)
     st.plotly_chart(charts_outcomes.vintage_grid(known.vintages), key="vintages", alt=words, config=_STILL)
-    with st.expander("As a table"):
-        st.html(markup.block(outcome_facts.vintage_table(known.vintages, "Vintages as far as they are followed")))
+    fold = st.expander("As a table", key="vintages-table", on_change="rerun")
+    if not fold.open:
+        return
+    with fold:
+        st.html(markup.block(outcome_facts.vintage_table(known.vintages, "Rate to date by months on book")))
+        shell.csv_button("vintages", lambda: exports.as_csv(map(asdict, known.vintages)))
 
 
 if __name__ == "__main__":

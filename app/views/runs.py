@@ -1,13 +1,29 @@
 """Runs: what ran, how long it took, what it judged and tested; and two runs side by side.
 
-The URL says what is open: ``run=ID`` one run, ``with=ID`` another beside it, ``kind`` and ``page`` of the list.
+The URL says what is open: ``run=ID`` one run, ``with=ID`` another beside it, ``kind`` and ``page`` of the list, how
+each table is ordered and at which page it is.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import asdict
+
 import streamlit as st
 
-from app import charts_runs, controls, explanations, exports, formats, markup, night_facts, run_facts, session, shell
+from app import (
+    charts_runs,
+    controls,
+    explanations,
+    exports,
+    formats,
+    markup,
+    night_facts,
+    orders,
+    run_facts,
+    session,
+    shell,
+)
 from app.markup import Html
 from app.run_facts import Told
 from app.session import Home
@@ -15,11 +31,13 @@ from lineage.event_transport import EventStore
 from pipeline import archive, ledger, run_log
 from pipeline.errors import NotFound
 from pipeline.governance import access
-from pipeline.ledger import DbtResult, Run
+from pipeline.ledger import DbtResult, GateVerdict, Run
 
 RUN, WITH, KIND = "run", "with", "kind"
+GATES_BY, GATES_PAGE = f"gates_{controls.BY}", f"gates_{controls.PAGE}"
+TESTS_BY, TESTS_PAGE = f"tests_{controls.BY}", f"tests_{controls.PAGE}"
 PAGE_SIZE = 40
-_FIRST = 12
+_LISTED = 12  # gates, and data tests, of one page of theirs
 _STILL = {"displayModeBar": False}
 
 
@@ -86,7 +104,7 @@ def _run(home: Home, run: Run) -> None:
     results = ledger.dbt_results(home.engine, run.run_id)
     _tasks(home, run)
     _gates(home, run)
-    _tests([r for r in results if r.resource_type == "test"])
+    _tests(run, [r for r in results if r.resource_type == "test"])
     _models(home, [r for r in results if r.resource_type == "model"])
     _log(home, run)
     _events(home, run)
@@ -111,34 +129,49 @@ def _tasks(home: Home, run: Run) -> None:
     )  # fmt: skip
     with st.expander("Attempts with rows and snapshots"):
         st.html(markup.block(run_facts.attempt_table(attempts, home.zone)))
+        shell.csv_button(f"attempts-{run.run_id}", lambda: exports.as_csv(map(asdict, attempts)))
 
 
 def _gates(home: Home, run: Run) -> None:
+    """Its gate verdicts, a page at a time, in the order that the heads choose."""
     gates = ledger.gate_verdicts(home.engine, run.run_id)
     if not gates:
         return
     passed = sum(g.verdict == "pass" for g in gates)
-    head = markup.heading("Gates", f"{passed} of {len(gates)} passed, worst first")
-    st.html(markup.block(head, night_facts.gate_table(gates[:_FIRST], "Gate verdicts, worst first")))
-    if more := gates[_FIRST:]:
-        with st.expander(f"{len(more)} more gate figures"):
-            st.html(markup.block(night_facts.gate_table(more, "The other gate verdicts")))
+    order = controls.order(night_facts.GATE_ORDERS, "-verdict", GATES_BY)
+    place = controls.pages(len(gates), _LISTED, GATES_PAGE)
+    shown = orders.arranged(gates, order, night_facts.GATE_ORDERS)[place.start : place.stop]
+    head = markup.heading("Gates", f"{passed} of {len(gates)} passed{_standing(order, '-verdict')}")
+    table = night_facts.gate_table(shown, "Gate verdicts", order)
+    shell.linked_table("gates", head, table, shell.RUNS, by=GATES_BY, pages=(GATES_PAGE,))
+    _below(f"gates-{run.run_id}", gates, GATES_PAGE)
 
 
-def _tests(tests: list[DbtResult]) -> None:
-    """Those that failed first; the rest folded."""
+def _tests(run: Run, tests: list[DbtResult]) -> None:
+    """Its data tests, a page at a time, in the order that the heads choose: those that failed first."""
     if not tests:
         return
-    ordered = run_facts.worst_first(tests)
-    bad = [t for t in ordered if t.status not in ("pass", "success")]
-    passed = len(ordered) - len(bad)
-    head = markup.heading(
-        "Data tests", f"{formats.count(passed)} of {formats.count(len(ordered))} passed, failed first"
-    )
-    shown = night_facts.test_table(bad) if bad else markup.quiet("No test failed or warned.")
-    st.html(markup.block(head, shown))
-    with st.expander(f"{formats.count(passed)} that passed, slowest first"):
-        st.html(markup.block(night_facts.test_table(ordered[len(bad) :], "Data tests that passed")))
+    passed = sum(t.status in ("pass", "success") for t in tests)
+    order = controls.order(night_facts.TEST_ORDERS, "-result", TESTS_BY)
+    place = controls.pages(len(tests), _LISTED, TESTS_PAGE)
+    named = sorted(tests, key=lambda t: (-t.seconds, t.unique_id))
+    shown = orders.arranged(named, order, night_facts.TEST_ORDERS)[place.start : place.stop]
+    counts = f"{formats.count(passed)} of {formats.count(len(tests))} passed"
+    head = markup.heading("Data tests", f"{counts}{_standing(order, '-result')}")
+    table = night_facts.test_table(shown, "Data tests", order)
+    shell.linked_table("tests", head, table, shell.RUNS, by=TESTS_BY, pages=(TESTS_PAGE,))
+    _below(f"tests-{run.run_id}", tests, TESTS_PAGE)
+
+
+def _standing(order: str, worst: str) -> str:
+    return ", worst first" if order == worst else ""
+
+
+def _below(name: str, rows: Sequence[GateVerdict] | Sequence[DbtResult], part: str) -> None:
+    """The pages of a list and the whole of it as a file."""
+    with st.container(horizontal=True, vertical_alignment="center", gap="large"):
+        controls.pager(len(rows), _LISTED, part)
+        shell.csv_button(name, lambda: exports.as_csv(map(asdict, rows)))
 
 
 def _models(home: Home, models: list[DbtResult]) -> None:

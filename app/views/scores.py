@@ -330,7 +330,8 @@ def _subject(reader: Reader, subject: str, subject_id: str) -> None:
         except ScoretraceError as error:  # what may be shown of them is not known
             shell.sentence(error, "the reasons cannot be told")
         else:
-            st.html(markup.block(head, score_facts.reason_table(stored, personal)))
+            says = explanations.meanings(reader.home, score.run_id, f"features.{subject}_features")
+            st.html(markup.block(head, score_facts.reason_table(stored, personal, says)))
     if len(scores) > 1:  # one night is a point, and the table tells it
         _history(reader, scores)
     _history_table(reader, subject, scores)

@@ -8,7 +8,20 @@ from datetime import UTC, date, datetime, timedelta
 import pandas as pd
 import streamlit as st
 
-from app import charts, data, desk, formats, inbox, markup, model_reads, night_facts, session, shell
+from app import (
+    charts,
+    data,
+    desk,
+    exports,
+    formats,
+    inbox,
+    markup,
+    model_reads,
+    night_facts,
+    orders,
+    session,
+    shell,
+)
 from app.markup import Column, Html
 from app.night_facts import Evidence
 from app.session import Home, Reader
@@ -278,6 +291,11 @@ def _book_table(means: pd.DataFrame, shares: pd.DataFrame, grades: Sequence[str]
     ]
     with st.expander("Both charts as a table"):
         st.html(markup.block(markup.table(columns, reversed(rows), "Mean PD and grade shares by night")))
+        listed = [
+            {"as_of": mean.as_of.date(), "mean_pd": float(mean.mean_pd), **share.to_dict(), "model": str(mean.model)}
+            for mean, (_, share) in zip(means.itertuples(), shares.iterrows(), strict=True)
+        ]
+        shell.csv_button("nights", lambda: exports.as_csv(listed))
 
 
 # ── the evidence ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -304,7 +322,8 @@ def _tests(home: Home, evidence: Evidence) -> None:
     head = markup.heading("Data tests", note if tests else "none ran")
     found = ledger.dbt_results(home.engine, evidence.run.run_id, ("fail", "error", "warn"))
     if found:
-        st.html(markup.block(head, night_facts.test_table(found)))
+        worst_first = orders.arranged(found, "-result", night_facts.TEST_ORDERS)
+        st.html(markup.block(head, night_facts.test_table(worst_first)))
         return
     st.html(
         markup.block(head, markup.quiet("No test failed or warned." if tests else "The run recorded no dbt result."))

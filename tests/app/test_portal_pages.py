@@ -25,6 +25,11 @@ APPLICATION = LAST.toordinal() * 100
 PAGES = ("tonight", "scores", "columns")  # that show a night
 
 
+def number(text: str) -> float:
+    """A figure as a page writes it; a percentage as its number."""
+    return float(text.replace("−", "-").replace("\u202f", "").rstrip("%"))
+
+
 def rows_of(app: AppTest, caption: str) -> list[list[str]]:
     """The cells of the table with this caption, as text."""
     table = re.search(rf"<table class='[a-z]*' aria-label='{re.escape(caption)}'>.*?<tbody>(.*?)</tbody>", html_of(app))
@@ -254,7 +259,9 @@ def test_stored_reasons_have_signs_and_words_and_personal_ones_are_withheld() ->
         Reason(1, "dti", 0.44, 0.41), Reason(2, "stated_income", 41_234.5, 0.25), Reason(3, "age", 33.5, 0.125),
         Reason(4, "recent", None, -0.2),
     ]  # fmt: skip
-    table = str(score_facts.reason_table(stored, frozenset({"stated_income", "age"})))
+    says = {"dti": "Debt to income", "age": "Age in years"}
+    table = str(score_facts.reason_table(stored, frozenset({"stated_income", "age"}), says))
+    assert "<span title='Debt to income'>dti</span>" in table
     rows = [
         [re.sub(r"<[^>]+>", "", cell) for cell in re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row)]
         for row in re.findall(r"<tr>(.*?)</tr>", table.partition("<tbody>")[2])
@@ -407,7 +414,7 @@ def test_a_failed_run_says_what_failed_and_what_comes_next(portal: Open, history
     app = portal(history, "runs", run=run_id)
     page = html_of(app)
     assert "✕ the run failed" in page and "<code>scoretrace nightly --as-of 2026-02-23</code>" in page
-    assert rows_of(app, "Gate verdicts, worst first")[0][2] == "✕ fail"
+    assert rows_of(app, "Gate verdicts")[0][2] == "✕ fail"
     assert [row[2] for row in rows_of(app, "Attempts of the run&#x27;s tasks")] == ["✓ succeeded", "✕ failed"]
 
 

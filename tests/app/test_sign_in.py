@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -236,3 +238,23 @@ def test_secrets_that_cannot_be_read_do_not_open_the_portal(
     finally:
         st.config.set_option("secrets.files", [str(REPOSITORY / ".streamlit" / "secrets.toml")])
     assert "✕ nobody can sign in" in html_of(app) and shows_nothing(app)
+
+
+def test_secrets_that_were_there_once_keep_the_portal_closed(tmp_path: Path) -> None:
+    """In a process of its own: what Streamlit keeps of secrets outlives a test."""
+    secrets = tmp_path / "secrets.toml"
+    script = f"""
+import pathlib, streamlit as st
+from streamlit.testing.v1 import AppTest
+secrets = pathlib.Path({str(secrets)!r})
+st.config.set_option("secrets.files", [str(secrets)])
+app = AppTest.from_string("import streamlit as st; from app import acting; st.text(acting.by_provider())")
+said = [app.run().text[0].value, app.run().text[0].value]
+secrets.write_text('[auth]\\nredirect_uri = "http://localhost/callback"\\n')
+said.append(app.run().text[0].value)
+secrets.unlink()
+said.append(app.run().text[0].value)
+print(said)
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True, timeout=120)
+    assert done.stdout.strip() == "['False', 'False', 'True', 'True']", done.stderr

@@ -21,7 +21,7 @@ from pipeline.monitoring.alerts import alerts_of, judge
 from pipeline.portfolio import load
 from pipeline.runs import SUCCEEDED, RunLedger
 from tests.app.conftest import Open, html_of
-from tests.app.test_portal_pages import links_of, rows_of
+from tests.app.test_portal_pages import links_of, number, rows_of
 from tests.app.test_sign_in import sign_in
 from tests.conftest import copy_home
 from tests.published_home import LAST, settings_for
@@ -302,7 +302,10 @@ def test_outcomes_open_at_the_newest_month_that_matured(portal: Open, watched: P
     app = portal(watched, "outcomes")
     page = html_of(app)
     assert "March 2025" in page and "✓ matured" in page and "20\u202f000" in page
-    months = rows_of(app, "Outcomes by as-of month, newest first")
+    assert "Outcomes by as-of month" not in page, "a table that is folded away is not written"
+    for fold in ("months-table", "vintages-table"):
+        app.session_state[fold] = True
+    months = rows_of(app.run(), "Outcomes by as-of month")
     assert len(months) == 18 and months[0][0] == "Mar 2026" and months[0][7] == "–", "an estimate has no rate"
     assert sum("matured" in row[2] for row in months) == 6
     grades = rows_of(app, "Grades, observed against expected")
@@ -315,7 +318,19 @@ def test_outcomes_open_at_the_newest_month_that_matured(portal: Open, watched: P
     assert any(alt.startswith("AUC by as-of month: ") and "12 of 18 points estimated" in alt for alt in alts)
     assert any("under it sex other 0.74" in alt for alt in alts)
     assert rows_of(app, "Estimates that matured")[0][0] == "Mar 2025"
-    assert len(rows_of(app, "Vintages as far as they are followed")) == 12
+    vintages = rows_of(app, "Rate to date by months on book")
+    assert len(vintages) == 12 and vintages[0][0] == "Dec 2025"
+    assert [sum(cell != "–" for cell in row) for row in vintages] == sorted(
+        sum(cell != "–" for cell in row) for row in vintages
+    ), "an older vintage is followed for longer"
+
+
+def test_the_months_are_ordered_by_their_heads(portal: Open, watched: Path) -> None:
+    app = portal(watched, "outcomes", months_by="came_true")
+    rates = [row[7] for row in rows_of(app, "Outcomes by as-of month")]
+    known = [number(rate) for rate in rates if rate != "–"]
+    assert known == sorted(known) and set(rates[len(known) :]) == {"–"}, "what is not known yet stands last"
+    assert "✕ not found" in html_of(portal(watched, "outcomes", months_by="height"))
 
 
 def test_an_immature_month_says_until_when(portal: Open, watched: Path) -> None:
