@@ -59,8 +59,8 @@ screenshots: tools  ## every page in light and dark, 1440 and 1024 wide (OUT=fol
 kill-nights: $(SETUP)  ## kill the night at random moments of every task, and run it again each time (TIMES=200)
 	$(BIN)/python -m tests.faults.kill_nights --times $(or $(TIMES),200)
 
-kill-commands: $(SETUP)  ## the same with maintain, backup, restore, retrain, init, rotate-key and monitor (TIMES=45)
-	$(BIN)/python -m tests.faults.kill_commands --times $(or $(TIMES),45)
+kill-commands: $(SETUP)  ## the same with the commands that land, train, sign, watch, keep and copy (TIMES=52)
+	$(BIN)/python -m tests.faults.kill_commands --times $(or $(TIMES),52)
 
 audit: $(SETUP)  ## ask PyPI's advisories about every locked package; fails where one could not be asked about
 	@mkdir -p var

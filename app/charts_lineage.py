@@ -13,6 +13,7 @@ from app import formats, style
 
 _HALF = 0.41  # of the step between two layers that a box takes to each side
 _ROW = 46  # pixels
+_LETTERS = 136  # of all layers together that a page of 1024 pixels has room for; pointing at a box tells its whole name
 FILL = "rgba(124, 133, 141, 0.13)"
 CHOSEN = "rgba(58, 134, 184, 0.30)"
 
@@ -63,13 +64,10 @@ def ordered(boxes: Iterable[Box], lines: Sequence[Line]) -> tuple[Box, ...]:
     return tuple(box for layer in sorted(layers) for box in layers[layer])
 
 
-def graph(
-    boxes: Sequence[Box], lines: Sequence[Line], *, letters: int = 34, says: Mapping[str, str] | None = None
-) -> go.Figure:
+def graph(boxes: Sequence[Box], lines: Sequence[Line], *, says: Mapping[str, str] | None = None) -> go.Figure:
     """Boxes in layers, lines between them: solid where a value flows, dashed where a column only decides.
 
-    boxes: in the order of each layer (see ``ordered``). letters: how long a line of text may be. says: box → what
-    pointing at it tells beside its id.
+    boxes: in the order of each layer (see ``ordered``). says: box → what pointing at it tells beside its id.
     """
     layers: dict[int, list[Box]] = {}
     for box in boxes:
@@ -79,6 +77,7 @@ def graph(
         for layer, column in layers.items()
         for i, box in enumerate(column)
     }
+    letters = min(_LETTERS // max(len(layers), 1), 34)
     tallest = max((len(column) for column in layers.values()), default=1)
     xs = [place[b.id][0] for b in boxes]
     ys = [place[b.id][1] for b in boxes]
@@ -104,7 +103,7 @@ def graph(
         "mode": "text",
         "x": xs,
         "y": ys,
-        "text": [f"<b>{_cut(b.title, letters)}</b><br>{_cut(b.note, letters + 4)}" for b in boxes],
+        "text": [f"<b>{_cut(b.title, letters)}</b><br>{_cut(b.note, letters + 2)}" for b in boxes],
         "textfont": {"size": 11},
         "hoverinfo": "skip",
     }

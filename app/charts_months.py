@@ -39,7 +39,10 @@ def by_month(rows: Sequence[StoredPerformance], holdout: Mapping[str, float]) ->
             if line is not None:
                 shapes.append(_level(line, f"x{suffix} domain", f"y{suffix}"))
                 label = style.beside(line, "holdout", style.MUTED)
-                annotations.append({**label, "xref": f"x{suffix} domain", "yref": f"y{suffix}", "font": {"size": 10}})
+                inside = {"xanchor": "right", "yanchor": "bottom", "xshift": 0}  # beside it the next panel begins
+                annotations.append(
+                    {**label, **inside, "xref": f"x{suffix} domain", "yref": f"y{suffix}", "font": {"size": 10}}
+                )
         else:
             title, written = _CALIBRATION, ".1%"
             panel, y_axis = _calibration(rows)

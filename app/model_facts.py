@@ -169,8 +169,8 @@ def entry(found: Listed, zone: ZoneInfo, today: date) -> Html:
 
 
 def trigger_table(found: Listed, today: date) -> Table:
-    columns = [Column("trigger"), Column("standing"), Column("when it fires", "wrap fill"),
-               Column("response owed", "wrap fill"), Column("by")]  # fmt: skip
+    columns = [Column("trigger"), Column("standing"), Column("when it fires", "wrap"),
+               Column("response owed", "wrap"), Column("by")]  # fmt: skip
     rows: list[list[Cell]] = []
     for t in found.entry.triggers:
         owed = [o for o in found.owed if o.trigger == t.name]

@@ -258,10 +258,17 @@ def _path(reader: Reader, subject: str, score: Score, node: str) -> dict[str, tu
         shell.sentence(error, "the path cannot be drawn")
         return {}
     st.plotly_chart(
-        charts_lineage.graph(drawing.boxes, drawing.lines, letters=24), key=f"path {node}",
+        charts_lineage.graph(drawing.boxes, drawing.lines), key=f"path {node}",
         alt=charts_lineage.graph_words(drawing.boxes, drawing.lines), config=_STILL,
     )  # fmt: skip
-    st.html(markup.block(Html("<p class='legend quiet'>left to right; solid: a value flows, dashed: it decides</p>")))
+    st.html(
+        markup.block(
+            Html(
+                "<p class='legend quiet'>left to right; solid: a value flows, dashed: it decides"
+                "<span class='narrow'>; the rest is to the left</span></p>"
+            )
+        )
+    )
     feeding: dict[str, list[str]] = {}
     for r in reached:
         if r.table.startswith("raw."):

@@ -89,7 +89,7 @@ def test_values_enter_sql_through_pipeline_sql_alone() -> None:
 
 def test_no_secret_is_found_where_it_does_not_belong(cascade: Cascade, tmp_path: Path) -> None:
     """Canaries as password, webhook secret, address token and signing key; then the home and all output is searched."""
-    settings = cascade.copy(tmp_path / "home")
+    settings = cascade.copy(tmp_path / "it's a lender; -- home")  # a path is a value that enters SQL too
     password, hook, token = "canary-7f3a-password", "canary-91cc-hook-secret", "canary-44de-token"
     store = "canary-b0e2-store-password"
     (tmp_path / "ada").write_text(password)
