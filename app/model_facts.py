@@ -262,13 +262,13 @@ def feature_orders(effect: Mapping[str, float]) -> Mapping[str, Callable[[Featur
 
 
 def feature_table(features: Sequence[Feature], effect: Mapping[str, float], order: str) -> Table:
-    """Each feature's weight and direction; pointing at its name says what it is."""
+    """Each feature's weight and direction; the first column holds the names."""
     columns = [Column("feature", order="feature"), Column("share of gain", "number", order="-gain"),
                Column("effect, log-odds", "number", order="-effect"), Column("PD may", order="may"),
                Column("PD does", order="does"), Column("owner", "fill", order="owner")]  # fmt: skip
     rows: list[list[Cell]] = [
         [
-            markup.hint(x.name, x.description or "not described"),
+            x.name,
             formats.share(x.share),
             f"{effect[x.name]:.3f}" if x.name in effect else formats.MISSING,
             _MAY[x.constraint],
@@ -278,6 +278,22 @@ def feature_table(features: Sequence[Feature], effect: Mapping[str, float], orde
         for x in features
     ]
     return markup.table(columns, rows, "Features", order=order)
+
+
+def feature_rows(features: Sequence[Feature], effect: Mapping[str, float]) -> list[dict[str, Any]]:
+    """The same as rows of a file, with what each is."""
+    return [
+        {
+            "feature": x.name,
+            "definition": x.description,
+            "share_of_gain": x.share,
+            "mean_effect_log_odds": effect.get(x.name),
+            "pd_may": _MAY[x.constraint],
+            "pd_does": _DOES[x.rises],
+            "owner": x.owner,
+        }
+        for x in features
+    ]
 
 
 def metric_table(f: ValidationFacts) -> Table:

@@ -170,12 +170,13 @@ def linked_table(
     *,
     by: str = controls.BY,
     pages: Sequence[str] = (controls.PAGE,),
+    to: str = "",
 ) -> None:
     """A table with links: the portal's own page links, so that a click stays in the session.
 
-    links: the text of each row's first cell and the query of its link, in row order; none where rows open nothing.
-    by, pages: the parts of the query that say how the table is ordered and at which page it is, for heads that order
-    it. These lead to ``page`` as it is but for these parts: a table that orders stands on the page its rows lead to.
+    page: where the table stands. links: the text of each row's first cell and the query of its link, in row order;
+    none where rows open nothing. by, pages: the parts of the query that say how the table is ordered and at which page
+    it is, for heads that order it. to: the page that its rows open, where it is another one.
     """
     st.html(markup.block(head))
     with st.container(key=f"{'linked' if links else 'listed'}-{key}"):
@@ -189,7 +190,7 @@ def linked_table(
         if links:
             with st.container(key=f"openers-{key}"):
                 for label, query in links:
-                    st.page_link(page, label=plain(label), query_params=query, icon="")
+                    st.page_link(to or page, label=plain(label), query_params=query, icon="")
 
 
 def csv_button(

@@ -152,7 +152,7 @@ def _card(home: Home, actor: Actor, model: str, number: int) -> None:
         left, right = st.columns([13, 9], gap="medium")
         effect = {d.feature: d.mean_effect for d in f.comparison.drivers} if f.comparison else {}
         with left:
-            _features(f, effect)
+            _features(home, f, effect)
         right.html(
             markup.block(
                 markup.heading("Performance"),
@@ -192,8 +192,8 @@ def _against_champion(home: Home, actor: Actor, f: ValidationFacts) -> None:
         comparison_view.movers(home, actor, kept, c)
 
 
-def _features(f: ValidationFacts, effect: Mapping[str, float]) -> None:
-    """The version's features, a page at a time, in the order that their heads choose."""
+def _features(home: Home, f: ValidationFacts, effect: Mapping[str, float]) -> None:
+    """The version's features, a page at a time, in the order that their heads choose; a name opens its lineage."""
     if not f.features:
         st.html(markup.block(markup.heading("Features"), markup.quiet("What its features weigh is not on record.")))
         return
@@ -201,10 +201,15 @@ def _features(f: ValidationFacts, effect: Mapping[str, float]) -> None:
     order = controls.order(keys, "-gain")
     place = controls.pages(len(f.features), model_facts.SHOWN_FEATURES)
     shown = orders.arranged(f.features, order, keys)[place.start : place.stop]
-    note = f"{place.start + 1} to {place.stop} of {len(f.features)}; point at one to read what it is"
+    note = f"{place.start + 1} to {place.stop} of {len(f.features)}; a name opens what it is and where it comes from"
     table = model_facts.feature_table(shown, effect, order)
-    shell.linked_table("features", markup.heading("Features", note), table, shell.MODELS)
-    controls.pager(len(f.features), model_facts.SHOWN_FEATURES)
+    of = f"features.{home.portfolio.model(f.version.name).subject}_features"
+    links = [(x.name, session.address(column=f"{of}.{x.name}")) for x in shown]
+    shell.linked_table("features", markup.heading("Features", note), table, shell.MODELS, links, to=shell.LINEAGE)
+    with st.container(horizontal=True, vertical_alignment="center", gap="large"):
+        controls.pager(len(f.features), model_facts.SHOWN_FEATURES)
+        rows = model_facts.feature_rows(f.features, effect)
+        shell.csv_button(f"features-{f.version.name}-v{f.version.version}", lambda: exports.as_csv(rows))
 
 
 def _compare_with(home: Home, model: str, number: int) -> None:

@@ -232,7 +232,7 @@ def _tables(settings: Settings) -> dict[str, Any]:
         for schema, table in tables:
             found[f"{schema}.{table}"] = con.execute(
                 "SELECT count(*), sum(hash(r)::HUGEINT) FROM (SELECT COLUMNS(c -> c NOT IN "
-                f"('run_id', 'stored_at', 'load_id', 'landed_at')) FROM {ident(schema, table)}) r"
+                f"('run_id', 'stored_at', 'load_id', 'landed_at', 'decided_at', 'inputs_sha256')) FROM {ident(schema, table)}) r"
             ).fetchone()
         return found
 
