@@ -33,7 +33,7 @@ from pipeline.governance.approvals import Approvals
 from pipeline.monitoring.alerts import alerts_of
 from pipeline.registry import Registry
 from pipeline.score import partition_sha256
-from pipeline.sql import ident
+from pipeline.sql import ident, literals
 from tests.conftest import SECOND, THIRD, make_cascade
 from tests.faults.conftest import SCORETRACE
 from tests.faults.killing import fork_home
@@ -41,6 +41,7 @@ from tests.signing_off import person
 
 UNDER_WAY = {"runs", "writer"}
 """What the doctor may say of a home whose command was killed just now: that nobody ended what was begun."""
+OF_THE_RUN = ("run_id", "stored_at", "load_id", "landed_at", "decided_at", "inputs_sha256")
 DONE_ALREADY = (
     "is there already and not empty",
     "is requested already",
@@ -231,8 +232,8 @@ def _tables(settings: Settings) -> dict[str, Any]:
         found = {}
         for schema, table in tables:
             found[f"{schema}.{table}"] = con.execute(
-                "SELECT count(*), sum(hash(r)::HUGEINT) FROM (SELECT COLUMNS(c -> c NOT IN "
-                f"('run_id', 'stored_at', 'load_id', 'landed_at', 'decided_at', 'inputs_sha256')) FROM {ident(schema, table)}) r"
+                "SELECT count(*), sum(hash(r)::HUGEINT) FROM "
+                f"(SELECT COLUMNS(c -> c NOT IN ({literals(OF_THE_RUN)})) FROM {ident(schema, table)}) r"
             ).fetchone()
         return found
 
