@@ -412,6 +412,15 @@ def test_a_versions_features_are_ordered_by_their_heads(portal: Open, governed: 
     assert does[: len(known)] == sorted(known, reverse=True), "what is not known stands last either way"
 
 
+def test_a_feature_on_a_card_opens_its_lineage(portal: Open, governed: tuple[Path, str]) -> None:
+    app = as_(portal, "ana", governed[0], "models", model="pd_default", version="2")
+    name = rows_of(app, "Features")[0][0]
+    found = [
+        label.replace("\\", "") for label, query in links_of(app) if query == f"column=features.account_features.{name}"
+    ]
+    assert found == [name]
+
+
 def test_a_field_writes_the_url(portal: Open, governed: tuple[Path, str]) -> None:
     app = as_(portal, "ana", governed[0], "audit")
     next(f for f in app.text_input if f.label == "What").set_value("candidate").run()
