@@ -19,9 +19,9 @@ from pathlib import Path
 import duckdb
 
 from pipeline.config import Settings
-from pipeline.contracts import CONTRACTS, LANDING_COLUMNS
+from pipeline.contracts import CONTRACTS, LANDING_COLUMNS, SUBJECT_TYPES
 from pipeline.errors import ConfigError, HomeDamaged, NotFound
-from pipeline.sql import ident, literal
+from pipeline.sql import ident, literal, literals
 
 ALIAS = "lake"
 _SPILL = "spill-"
@@ -154,6 +154,26 @@ def current_snapshot(con: duckdb.DuckDBPyConnection) -> int:
     row = con.execute(f"FROM ducklake_current_snapshot({literal(ALIAS)})").fetchone()
     assert row is not None
     return int(row[0])
+
+
+def forget_idle_statistics(con: duckdb.DuckDBPyConnection) -> None:
+    """Drop the catalog's records of the least and largest value of each feature column in each file.
+
+    Each look-up in any table reads all records of this kind (DuckDB scans a catalog's tables whole, index or not), and
+    a night adds hundreds. Files are chosen by day and by subject, never by a feature's value; a file without a record
+    is read, and within it Parquet's own statistics hold. con: for writing, outside a transaction.
+    """
+    catalog = ident(f"__ducklake_metadata_{ALIAS}")
+    keys = [*(f"{subject}_id" for subject in SUBJECT_TYPES), "subject_id"]
+    con.execute(
+        f"""DELETE FROM {catalog}.ducklake_file_column_stats AS stats USING (
+                SELECT DISTINCT table_id, column_id FROM {catalog}.ducklake_column
+                JOIN {catalog}.ducklake_table USING (table_id) JOIN {catalog}.ducklake_schema USING (schema_id)
+                WHERE schema_name IN ('intermediate', 'features')
+                  AND column_type <> 'date' AND column_name NOT IN ({literals(keys)})
+            ) AS idle
+            WHERE stats.table_id = idle.table_id AND stats.column_id = idle.column_id"""
+    )
 
 
 def create(settings: Settings, id_type: str) -> None:

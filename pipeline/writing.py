@@ -37,6 +37,7 @@ def writer(settings: Settings, engine: Engine, purpose: str) -> Iterator[duckdb.
         try:
             with lake.stopping(lake.connect(settings, read_only=False)) as con:
                 yield con
+                lake.forget_idle_statistics(con)
         except BaseException as error:
             with beside(error):
                 lake_files.record_new(settings, engine)

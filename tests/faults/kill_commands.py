@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -67,6 +68,7 @@ def _lose_files(place: Path) -> None:
             path.unlink()
 
 
+_PROMOTION = re.compile(r"(?<=-\d-)[0-9a-f]{6}")  # the part of a promotion's id that is drawn
 REQUESTER, SIGNED, SIGNER = "dana", "avery", "blake"
 PASSWORD = "correct horse battery"
 AGAIN = "pd_default/1"
@@ -206,14 +208,15 @@ class Commands:
                 for p in ledger.publications(engine)
             }
             book = Approvals(settings, engine, registry, portfolio).book()
-            promotions = {
-                id_: ([s.signer for s in p.signatures], p.promoted_by, p.closed) for id_, p in book.promotions.items()
-            }
+            promotions = [
+                (p.model, p.version, [s.signer for s in p.signatures], p.promoted_by, p.closed)
+                for p in book.promotions.values()
+            ]
             scoring = {m.name: registry.production_version(m.name) for m in portfolio.models}
             told = {id_: alert.state for id_, alert in sorted(alerts_of(engine).items())}
         finally:
             engine.dispose()
-        faults = {c.check: [f.says for f in c.faults] for c in examine(settings) if c.faults}
+        faults = {c.check: [_PROMOTION.sub("", f.says) for f in c.faults] for c in examine(settings) if c.faults}
         tables = _tables(settings)
         return {
             "faults": faults, "nights": nights, "versions": versions, "alerts": told, "tables": tables,

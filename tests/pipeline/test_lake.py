@@ -83,6 +83,34 @@ def test_what_a_failed_run_wrote_is_on_record_too(opened: tuple[Settings, Engine
         pass
 
 
+def test_statistics_of_feature_columns_leave_the_catalog_and_no_row_the_answers(
+    opened: tuple[Settings, Engine],
+) -> None:
+    settings, engine = opened
+    with writer(settings, engine, "test") as con:
+        con.execute("CREATE TABLE lake.features.made (account_id BIGINT, as_of_date DATE, made_avg DOUBLE)")
+        con.execute("ALTER TABLE lake.features.made SET PARTITIONED BY (as_of_date)")
+        for day in range(3):
+            con.execute(
+                "INSERT INTO lake.features.made "
+                f"SELECT i, DATE '2026-03-0{day + 1}', i / 7 + {1000 * day} FROM range(5000) r(i)"
+            )
+        con.execute("CREATE TABLE lake.raw.landed AS SELECT i AS amount FROM range(5000) r(i)")
+    with closing(lake.connect(settings)) as con:
+        kept = con.execute(
+            "SELECT DISTINCT column_name FROM __ducklake_metadata_lake.ducklake_file_column_stats "
+            "JOIN __ducklake_metadata_lake.ducklake_column USING (table_id, column_id) ORDER BY 1"
+        ).fetchall()
+        assert kept == [("account_id",), ("amount",), ("as_of_date",)], "what files are chosen by, and other schemas'"
+        count = "SELECT count(*) FROM features.made WHERE "
+        assert con.execute(f"{count} made_avg >= 1000").fetchone() == (10_000,)
+        assert con.execute(f"{count} as_of_date = DATE '2026-03-02' AND made_avg < 1001").fetchone() == (7,)
+        assert con.execute("SELECT min(made_avg), max(made_avg) FROM features.made").fetchone() == (0, 4999 / 7 + 2000)
+    with writer(settings, engine, "test") as con:  # files without these records are merged like any other
+        con.execute("CALL ducklake_merge_adjacent_files('lake')")
+        assert con.execute(f"{count} made_avg >= 1000").fetchone() == (10_000,)
+
+
 def test_a_file_that_was_cut_short_before_it_was_on_record_never_is(opened: tuple[Settings, Engine]) -> None:
     settings, engine = opened
     with closing(lake.connect(settings, read_only=False)) as con:  # a process that is killed before it could record
