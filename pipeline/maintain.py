@@ -30,6 +30,7 @@ GRACE = timedelta(days=1)
 """How long files that nothing names any more stay, for readers who opened the lake before; those of killed runs too."""
 _MOSTLY_DELETED = 0.25  # a carried table's file is written anew once this share of its rows has been made again
 _KEEPS_DELETED_ROWS = ("intermediate", "features")
+_LIE_IN_THE_CATALOG = ("drift", "outcomes")  # a night's few rows do; what they come to is read whole at each question
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,11 @@ def _graph(ending: Plan, grace: timedelta) -> Graph[Work]:
     def merge(work: Work) -> TaskResult:
         with work.session() as con:
             for schema, table in _tables(con):
+                if schema in _LIE_IN_THE_CATALOG:
+                    con.execute(
+                        f"CALL ducklake_flush_inlined_data({literal(lake.ALIAS)}, table_name => {literal(table)}, "
+                        f"schema_name => {literal(schema)})"
+                    )
                 if schema in _KEEPS_DELETED_ROWS:
                     con.execute(
                         f"CALL ducklake_rewrite_data_files({literal(lake.ALIAS)}, {literal(table)}, "

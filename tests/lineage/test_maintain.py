@@ -33,6 +33,7 @@ TABLES = (
     "scores.account_scores",
     "intermediate.int_account_slots",
     "features.feat_balance",
+    "drift.statistics",
 )
 
 
@@ -56,6 +57,16 @@ def content(story: Story, as_of: date) -> dict[str, object]:
         }
 
 
+def in_the_catalog(story: Story, schema: str) -> int:
+    """Rows of a schema's tables that lie in the catalog and in no file."""
+    with closing(sqlite3.connect(story.settings.lake_catalog.removeprefix("sqlite:"))) as catalog:
+        names = catalog.execute(
+            "SELECT d.table_name FROM ducklake_inlined_data_tables d JOIN ducklake_table USING (table_id) "
+            "JOIN ducklake_schema s USING (schema_id) WHERE s.schema_name = ?", [schema]
+        ).fetchall()  # fmt: skip
+        return sum(catalog.execute(f'SELECT count(*) FROM "{name}"').fetchone()[0] for (name,) in names)
+
+
 def months_ago(day: date) -> int:
     today = date.today()
     return (today.year - day.year) * 12 + today.month - day.month
@@ -68,6 +79,7 @@ def test_a_promised_night_keeps_its_bits_and_one_that_is_not_ends(own_story: Sto
         extracts=own_story.settings.extracts_dir,
     )  # fmt: skip
     before = {night: content(own_story, night) for night in (FIRST, SECOND, THIRD)}
+    assert in_the_catalog(own_story, "drift")
 
     everything = plan(own_story, Retention())
     assert everything.ending == ()
@@ -76,6 +88,7 @@ def test_a_promised_night_keeps_its_bits_and_one_that_is_not_ends(own_story: Sto
     assert first.files_after < first.files_before
     assert {night: content(own_story, night) for night in (FIRST, SECOND, THIRD)} == before
     assert lake_files.damaged(own_story.settings, own_story.engine) == ()
+    assert not in_the_catalog(own_story, "drift") and not in_the_catalog(own_story, "outcomes")
 
     # Of the month only the last night stays.
     short = plan(own_story, Retention(1, months_ago(THIRD) + 1))
