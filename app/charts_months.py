@@ -105,17 +105,21 @@ def _figure(
 
 
 def _calibration(rows: Sequence[StoredPerformance]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """The mean PD beside the rate that came true, with its interval."""
+    """The mean PD beside the rate that came true, with its interval; a line for each version and way of scoring."""
+    lines: dict[tuple[int, str], list[StoredPerformance]] = {}
+    for row in rows:
+        lines.setdefault((row.model_version, row.origin), []).append(row)
     traces: list[dict[str, Any]] = [
         {
             "type": "scatter",
             "mode": "lines+markers",
-            "x": [r.month for r in rows],
-            "y": [r.mean_pd for r in rows],
+            "x": [r.month for r in line],
+            "y": [r.mean_pd for r in line],
             "line": {"color": style.MUTED, "width": 1.2},
             "marker": {"size": 5, "symbol": "line-ew-open", "line": {"width": 2}},
-            "hovertemplate": "%{x|%b %Y}: mean PD %{y:.2%}<extra></extra>",
+            "hovertemplate": f"%{{x|%b %Y}}, v{version} scored {origin}: mean PD %{{y:.2%}}<extra></extra>",
         }
+        for (version, origin), line in lines.items()
     ]
     if matured := [r for r in rows if r.observed_rate is not None]:
         hover = (

@@ -61,5 +61,8 @@ def timeline(started: datetime, attempts: Sequence[TaskAttempt]) -> go.Figure:
 
 def timeline_words(attempts: Sequence[TaskAttempt]) -> str:
     """The same as a sentence."""
-    told = "; ".join(f"{a.task} attempt {a.attempt} {a.status} in {formats.duration(a.seconds)}" for a in attempts)
+    told = "; ".join(
+        f"{a.task} attempt {a.attempt} {a.status}{'' if a.seconds is None else f' in {formats.duration(a.seconds)}'}"
+        for a in attempts
+    )
     return f"Attempts in the order they began: {told}." if told else "No task was attempted."

@@ -55,7 +55,7 @@ def movers(home: Home, actor: Actor, kept: Kept, c: Comparison) -> None:
         _offer(home, actor, kept, c, key)
         return
     shown = c.movers[:SHOWN]
-    links = [(m.subject, session.address(**{subject: m.subject})) for m in shown]
+    links = [(m.subject, session.address(q=m.subject)) for m in shown]  # a search: its score may be of an earlier night
     table = comparison_facts.movers(c, shown, says, with_ids=True)
     shell.linked_table("movers", head, table, shell.SCORES, links)
 

@@ -207,19 +207,23 @@ def difference_table(now: ColumnGraph, then: ColumnGraph, difference: Difference
     return markup.table(columns, rows, "Tables whose SQL changed", fit=True)
 
 
-def edge_changes(difference: Difference, most: int) -> Table:
-    """Columns and edges that came, went or changed their way; the first ``most`` of each."""
-    columns = [Column("change"), Column("from"), Column("to"), Column("way", "fill")]
-    rows: list[list[Cell]] = []
-    rows += [["column added", c, "", ""] for c in difference.columns_added[:most]]
-    rows += [["column removed", c, "", ""] for c in difference.columns_removed[:most]]
+def change_rows(difference: Difference) -> list[dict[str, str]]:
+    """Columns and edges that came, went or changed their way, as rows of a file."""
+    found = [("column added", c, "", "") for c in difference.columns_added]
+    found += [("column removed", c, "", "") for c in difference.columns_removed]
     for word, steps in (("edge added", difference.edges_added), ("edge removed", difference.edges_removed)):
-        rows += [[word, s.source, s.target, kinds(s.transformations)] for s in steps[:most]]
-    rows += [
-        ["way changed", s.source, s.target, f"{kinds(old.transformations)} → {kinds(s.transformations)}"]
-        for old, s in difference.changed[:most]
+        found += [(word, s.source, s.target, kinds(s.transformations)) for s in steps]
+    found += [
+        ("way changed", s.source, s.target, f"{kinds(old.transformations)} → {kinds(s.transformations)}")
+        for old, s in difference.changed
     ]
-    return markup.table(columns, rows, "Columns and edges that changed", fit=True)
+    return [dict(zip(("change", "from", "to", "way"), row, strict=True)) for row in found]
+
+
+def change_table(rows: Sequence[Mapping[str, str]]) -> Table:
+    """``change_rows`` as a table, in the order given."""
+    columns = [Column("change"), Column("from"), Column("to"), Column("way", "fill")]
+    return markup.table(columns, [list(row.values()) for row in rows], "Columns and edges that changed", fit=True)
 
 
 def counted(difference: Difference) -> str:

@@ -265,7 +265,8 @@ def feature_table(features: Sequence[Feature], effect: Mapping[str, float], orde
     """Each feature's weight and direction; the first column holds the names."""
     columns = [Column("feature", order="feature"), Column("share of gain", "number", order="-gain"),
                Column("effect, log-odds", "number", order="-effect"), Column("PD may", order="may"),
-               Column("PD does", order="does"), Column("owner", "fill", order="owner")]  # fmt: skip
+               Column("PD does", order="does"), Column("owner", order="owner"),
+               Column("definition", "fill clip")]  # fmt: skip
     rows: list[list[Cell]] = [
         [
             x.name,
@@ -274,6 +275,7 @@ def feature_table(features: Sequence[Feature], effect: Mapping[str, float], orde
             _MAY[x.constraint],
             _DOES[x.rises],
             x.owner,
+            markup.hint(x.description, x.description) if x.description else markup.quiet("not described"),
         ]
         for x in features
     ]

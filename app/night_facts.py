@@ -154,13 +154,19 @@ def _query(ids: Sequence[str]) -> dict[str, str]:
     return {"promotion": ids[0]} if len(set(ids)) == 1 else {}
 
 
-def figures(evidence: Evidence, zone: ZoneInfo, mean_pd: float | None, change: float | None) -> Html:
-    """The night's figures side by side. ``change`` is the mean PD's since the night before."""
+def figures(
+    evidence: Evidence, zone: ZoneInfo, mean_pd: float | None, change: float | None, before: date | None
+) -> Html:
+    """The night's figures side by side. ``change`` is the mean PD's since ``before``, the newest night before it."""
     publication, landed, dbt = evidence.publication, evidence.night.landed_at, evidence.dbt
     failed, warned, gates = evidence.gates_with("fail"), evidence.gates_with("warn"), len(evidence.gates)
     tests = dbt.passed + dbt.warned + dbt.failed
     day = formats.day(landed.astimezone(zone).date()) if landed else ""
-    moved = f"{formats.points_change(change)} in a night" if change is not None else "no night before"
+    moved = "no night before"
+    if change is not None and before is not None:
+        moved = (
+            f"{formats.points_change(change)} since {formats.day(before, year=before.year != publication.as_of.year)}"
+        )
     return markup.facts(
         [
             ("Landed", markup.at(landed, zone, with_day=False), day),

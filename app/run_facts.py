@@ -53,9 +53,10 @@ def run_table(runs: Sequence[Run], published: frozenset[str], zone: ZoneInfo, ca
 def figures(run: Run, published: bool, zone: ZoneInfo) -> Html:
     """One run's figures side by side."""
     before, after = (formats.count(s) for s in (run.snapshot_before, run.snapshot_after))
-    ended = (
-        markup.join(["ended ", markup.at(run.ended_at, zone, seconds=True)], "") if run.ended_at else "still running"
-    )
+    ended: Cell = "still running"
+    if run.ended_at:
+        how = "process gone, found " if run.status == "abandoned" else "ended "
+        ended = markup.join([how, markup.at(run.ended_at, zone, seconds=True)], "")
     return markup.facts(
         [
             ("Status", status(run), "published" if published else "published nothing"),

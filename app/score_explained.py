@@ -115,7 +115,7 @@ def evidence_button(reader: Reader, subject: str, score: Score) -> None:
 
 def _not_for(actor: Actor) -> None:
     roles = shell.roles_of("trace.read")
-    told = f"Contributions, source rows and the proof are for {roles}; {actor.name} holds none of these roles."
+    told = f"Every contribution, source rows and the proof are for {roles}; {actor.name} holds none of these roles."
     st.html(markup.block(markup.alarm("none", "not for your roles", told)))
 
 

@@ -32,6 +32,7 @@ ALERTS = "views/alerts.py"
 _OF_A_NIGHT = ("Tonight", "Drift", "Outcomes", "Scores", "Lineage")
 _NIGHTS = ("night", "from", "to", "with", "since")  # parts of a query that name a night
 _BESIDE = ("with", "since")  # those of them that a night is compared with
+_MONTHS = ("month", "groups")  # parts that begin with the month of some scores
 _ABOUT = ("account", "application", "run", "promotion", "alert", "feature", "column", "model", "record")
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>~:$])")
 
@@ -140,6 +141,7 @@ def _at_night(night: date) -> dict[str, str]:
         for k in _NIGHTS
         if _is_later(value := st.query_params.get(k, ""), night) or (k in _BESIDE and value == night.isoformat())
     }
+    later |= {k for k in _MONTHS if st.query_params.get(k, "")[:7] > f"{night:%Y-%m}"}
     return {**{k: v for k, v in st.query_params.to_dict().items() if k not in later}, AS_OF: night.isoformat()}
 
 

@@ -87,8 +87,8 @@ class Run:
 
     @property
     def seconds(self) -> float | None:
-        """Wall time; None while it runs."""
-        return (self.ended_at - self.started_at).total_seconds() if self.ended_at else None
+        """Wall time; None while it runs, and of one whose process died: when, nobody knows."""
+        return _wall(self.started_at, self.ended_at, self.status)
 
     @property
     def message(self) -> str:
@@ -118,8 +118,12 @@ class TaskAttempt:
 
     @property
     def seconds(self) -> float | None:
-        """Wall time; None while it runs."""
-        return (self.ended_at - self.started_at).total_seconds() if self.ended_at else None
+        """Wall time; None while it runs, and of one whose process died: when, nobody knows."""
+        return _wall(self.started_at, self.ended_at, self.status)
+
+
+def _wall(started: datetime, ended: datetime | None, status: str) -> float | None:
+    return None if ended is None or status == "abandoned" else (ended - started).total_seconds()
 
 
 @dataclass(frozen=True)

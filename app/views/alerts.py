@@ -95,8 +95,10 @@ def _alert(home: Home, actor: Actor, alert: Alert) -> None:
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         title = f"<h1>{markup.html(alert.id)} <span class='answer'>{alert_facts.state(alert)}</span></h1>"
         st.html(markup.block(Html(title)), width="content")
-        with st.container(key="actions-back", width="content"):
+        with st.container(key="actions-back", horizontal=True, gap="small", width="content"):
             st.page_link(shell.ALERTS, label="‹ all alerts", query_params=session.address(), icon="")
+            if access.may(actor, "run.read"):
+                st.page_link(shell.RUNS, label="the run", query_params=session.address(run=alert.run_id), icon="")
     if said := st.session_state.pop(_SAID, None):
         st.html(markup.block(markup.status("ok", said)))
     st.html(markup.block(Html(f"<p>{markup.html(alert.message)}</p>"), markup.GAP, alert_facts.figures(alert)))

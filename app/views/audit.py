@@ -146,8 +146,9 @@ def _export(home: Home, actor: Actor, wanted: dict[str, Any], count: int) -> Non
         st.html(markup.block(markup.quiet(f"{formats.plural(count, 'record')} that this search finds.")))
         form = st.segmented_control("As", ("jsonl", "csv"), default="jsonl", required=True, key="export form")
         st.button("Prepare the file", key="prepare export", on_click=_prepare(home, wanted, str(form)))
-        if ready := st.session_state.get("export ready"):
-            name, content, facts = ready
+        ready = st.session_state.get("export ready")
+        if ready and ready[0] == (wanted, str(form)):  # of another search it would be another's answer
+            _, name, content, facts = ready
             told = f"{formats.plural(facts['records'], 'record')}; the log ended at {facts['seq']}; SHA-256 "
             st.html(markup.block(markup.join([told, markup.digest(facts["file_sha256"])], "")))
             st.download_button("Download", content, name, key="download export", on_click="ignore")
@@ -160,7 +161,7 @@ def _prepare(home: Home, wanted: dict[str, Any], form: str) -> Callable[[], None
             with tempfile.TemporaryDirectory() as folder:
                 out = Path(folder) / name
                 facts = exports.export(home.engine, out, by=who, form=form, **wanted)
-                st.session_state["export ready"] = (name, out.read_bytes(), facts)
+                st.session_state["export ready"] = ((wanted, form), name, out.read_bytes(), facts)
             return "the file is ready below Export; that it was taken is on record"
 
         desk.attempt(home, act, of_anybody=True)

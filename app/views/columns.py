@@ -37,6 +37,7 @@ from pipeline.governance import access
 
 COLUMN, SEARCH, WITH, UP, DOWN = "column", "q", "with", "up", "down"
 IMPACT_BY, IMPACT_PAGE = f"impact_{controls.BY}", f"impact_{controls.PAGE}"
+CHANGES_PAGE = f"changes_{controls.PAGE}"
 FEATURES = 10  # of one page of those downstream
 MOST_HOPS = 20  # more than any path of a warehouse has; where nothing is further, no hop is offered
 _LISTED = 60
@@ -302,8 +303,12 @@ def _compare(reader: Reader, graph: ColumnGraph) -> None:
     st.html(markup.block(Html(f"<p>{markup.html(told)}</p>")))
     if difference.models_changed:
         st.html(markup.block(lineage_facts.difference_table(graph, then, difference)))
-    if not difference.empty:
-        st.html(markup.block(lineage_facts.edge_changes(difference, _LISTED)))
+    if rows := lineage_facts.change_rows(difference):
+        place = controls.pages(len(rows), _LISTED, CHANGES_PAGE)
+        st.html(markup.block(lineage_facts.change_table(rows[place.start : place.stop])))
+        with st.container(horizontal=True, vertical_alignment="center", gap="large"):
+            controls.pager(len(rows), _LISTED, CHANGES_PAGE)
+            shell.csv_button(f"lineage-{chosen}-{reader.as_of}", lambda: exports.as_csv(rows))
 
 
 def _hops(part: str) -> int:

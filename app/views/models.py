@@ -13,7 +13,9 @@ from app import (
     comparison_view,
     controls,
     desk,
+    explanations,
     exports,
+    formats,
     markup,
     model_facts,
     model_reads,
@@ -201,15 +203,26 @@ def _features(home: Home, f: ValidationFacts, effect: Mapping[str, float]) -> No
     order = controls.order(keys, "-gain")
     place = controls.pages(len(f.features), model_facts.SHOWN_FEATURES)
     shown = orders.arranged(f.features, order, keys)[place.start : place.stop]
-    note = f"{place.start + 1} to {place.stop} of {len(f.features)}; a name opens what it is and where it comes from"
+    note = f"{place.start + 1} to {place.stop} of {len(f.features)}"
     table = model_facts.feature_table(shown, effect, order)
     of = f"features.{home.portfolio.model(f.version.name).subject}_features"
     links = [(x.name, session.address(column=f"{of}.{x.name}")) for x in shown]
+    if not _in_lineage(home, [f"{of}.{x.name}" for x in shown]):
+        links = []
     shell.linked_table("features", markup.heading("Features", note), table, shell.MODELS, links, to=shell.LINEAGE)
     with st.container(horizontal=True, vertical_alignment="center", gap="large"):
         controls.pager(len(f.features), model_facts.SHOWN_FEATURES)
         rows = model_facts.feature_rows(f.features, effect)
         shell.csv_button(f"features-{f.version.name}-v{f.version.version}", lambda: exports.as_csv(rows))
+
+
+def _in_lineage(home: Home, columns: list[str]) -> bool:
+    """Whether the night that a link would open has all of these columns: before a model's first night it has none."""
+    reader = session.reader(home)
+    try:
+        return reader is not None and {*columns} <= {*explanations.graph(home, reader.publication.run_id).columns}
+    except NotFound:
+        return False
 
 
 def _compare_with(home: Home, model: str, number: int) -> None:
@@ -244,15 +257,17 @@ def _report(home: Home, actor: Actor, f: ValidationFacts) -> None:
             anew = model_reads.version(home, f.version.name, f.version.version)
             with tempfile.TemporaryDirectory() as folder:
                 made = export.write(home.engine, anew, Path(folder) / name, who)
-                st.session_state[key] = made.file.read_bytes()
+                st.session_state[key] = made.file.read_bytes(), datetime.now(UTC)
             return f"the report is ready; that it was taken is on record, with its SHA-256 {made.sha256}"
 
         desk.attempt(home, act, of_anybody=True)
 
-    if content := st.session_state.get(key):
-        st.download_button("Download the report", content, name, "text/html", key="download report", on_click="ignore")
-    else:
-        st.button("Validation report", on_click=prepare, key="prepare report")
+    ready = st.session_state.get(key)
+    if ready:  # what it tells of signatures and findings is of that moment
+        content, at = ready
+        label = f"Download the report of {formats.clock(at, home.zone)}"
+        st.download_button(label, content, name, "text/html", key="download report", on_click="ignore")
+    st.button("Make it anew" if ready else "Validation report", on_click=prepare, key="prepare report")
 
 
 # ── two versions side by side ────────────────────────────────────────────────────────────────────────────────

@@ -58,9 +58,9 @@ def page() -> None:
     else:
         told = f"No score of {model} that was published has rows to measure up to {formats.day(reader.as_of)}."
         st.html(markup.block(markup.alarm("none", "no month of scores is measured yet", told)))
-    _fairness(known.fairness)
     if known.vintages:
         _vintages(known)
+    _fairness(known.fairness)
 
 
 def _nothing_stored(reader: Reader, models: dict[str, str], model: str) -> None:
@@ -81,7 +81,7 @@ def _nothing_stored(reader: Reader, models: dict[str, str], model: str) -> None:
 
 def _controls(models: dict[str, str], model: str, performance: Sequence[StoredPerformance]) -> StoredPerformance | None:
     """The model and the month of scores to look at: by default the newest that has matured, else the newest."""
-    rows = {_id(r): r for r in _whole(performance)}
+    rows = {_cohort(r): r for r in _whole(performance)}
     newest = next((i for i, r in reversed(rows.items()) if r.kind == "matured"), next(reversed(rows), ""))
     asked = st.query_params.get("month", "")
     chosen = asked if asked in rows else newest
@@ -100,7 +100,7 @@ def _whole(performance: Sequence[StoredPerformance]) -> list[StoredPerformance]:
     return [r for r in performance if r.segment == "all"]
 
 
-def _id(row: StoredPerformance) -> str:
+def _cohort(row: StoredPerformance | StoredGroup) -> str:
     return f"{row.month:%Y-%m}-v{row.model_version}-{row.origin}"
 
 
@@ -145,7 +145,7 @@ def _one_month(known: Outcomes, row: StoredPerformance) -> None:
                 st.plotly_chart(charts_outcomes.reliability(bins), key="reliability", alt=words, config=_STILL)
                 with st.expander("Its bins as a table"):
                     st.html(markup.block(outcome_facts.bin_table(bins, "Reliability by bin of PD")))
-                    shell.csv_button(f"reliability-{_id(row)}", lambda: exports.as_csv(map(asdict, bins)))
+                    shell.csv_button(f"reliability-{_cohort(row)}", lambda: exports.as_csv(map(asdict, bins)))
             else:
                 st.html(markup.block(markup.quiet(f"Not known before {formats.day(row.matures_on)}: until then nobody "
                                                   "can say what came true.")))  # fmt: skip
@@ -158,7 +158,7 @@ def _one_month(known: Outcomes, row: StoredPerformance) -> None:
         note = "Jeffreys test of “the PD is not understated”, at 5%"
         table = outcome_facts.grade_table(grades, "Grades, observed against expected")
         st.html(markup.block(markup.heading("Observed against expected by grade", note), table))
-        shell.csv_button(f"grades-{_id(row)}", lambda: exports.as_csv(map(asdict, grades)))
+        shell.csv_button(f"grades-{_cohort(row)}", lambda: exports.as_csv(map(asdict, grades)))
     if row.reversed_grades:
         pairs = ", ".join(f"{safer} above {riskier}" for safer, riskier in row.reversed_grades)
         st.html(markup.block(markup.status("watch", f"grades out of order beyond chance: {pairs}")))
@@ -174,11 +174,17 @@ def _fairness(groups: Sequence[StoredGroup]) -> None:
     if not groups:
         st.html(markup.block(markup.quiet("No protected attribute is stored for this model's subjects.")))
         return
-    months = {f"{m:%Y-%m}": f"{m:%B %Y}" for m in sorted({g.month for g in groups}, reverse=True)}
-    month = controls.one_of("groups", months, "month of groups")
-    if len(months) > 1:
-        controls.select("Month", "groups", months, month, 170)
-    shown = [g for g in groups if f"{g.month:%Y-%m}" == month]
+    newest_first = sorted(groups, key=lambda g: (g.month, g.model_version, g.origin), reverse=True)
+    cohorts = {_cohort(g): f"{g.month:%b %Y}, v{g.model_version}, scored {g.origin}" for g in newest_first}
+    asked = st.query_params.get("groups", "")
+    chosen = asked if asked in cohorts else next(iter(cohorts))
+    if len(cohorts) > 1:
+        controls.select("Scores of", "groups", cohorts, chosen, 260)
+    else:
+        st.html(markup.block(markup.quiet(cohorts[chosen])))
+    if asked and asked != chosen:
+        raise NotFound(f"no fairness of {asked!r} is measured here", "choose one of the list above")
+    shown = [g for g in groups if _cohort(g) == chosen]
     table = outcome_facts.group_table(shown, "Fairness by group")
     if any(g.ratio is not None for g in shown):
         with st.container(key="pair-fair"):

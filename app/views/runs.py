@@ -38,6 +38,7 @@ GATES_BY, GATES_PAGE = f"gates_{controls.BY}", f"gates_{controls.PAGE}"
 TESTS_BY, TESTS_PAGE = f"tests_{controls.BY}", f"tests_{controls.PAGE}"
 PAGE_SIZE = 40
 _LISTED = 12  # gates, and data tests, of one page of theirs
+_OFFERED = 400  # newest runs of a kind to compare with: a year of nights and then some
 _STILL = {"displayModeBar": False}
 
 
@@ -210,7 +211,8 @@ def _events(home: Home, run: Run) -> None:
     store = EventStore(home.settings)
     if not store.path(run.run_id).is_file():
         return
-    events = _told(home.identity, run.run_id, str(run.ended_at), home)
+    # While it runs it says more and more; so does one that the receiver hears of later.
+    events = _told(home.identity, run.run_id, store.path(run.run_id).stat().st_size, home)
     with st.expander(f"{formats.plural(len(events), 'event')}, as OpenLineage"):
         st.html(markup.block(run_facts.event_table(events, home.zone)))
         st.download_button(
@@ -220,7 +222,7 @@ def _events(home: Home, run: Run) -> None:
 
 
 @st.cache_data(show_spinner=False, max_entries=32)
-def _told(identity: str, run_id: str, ended: str, _home: Home) -> tuple[Told, ...]:
+def _told(identity: str, run_id: str, size: int, _home: Home) -> tuple[Told, ...]:
     return tuple(run_facts.told(e) for e in EventStore(_home.settings).read(run_id))
 
 
@@ -228,8 +230,9 @@ def _told(identity: str, run_id: str, ended: str, _home: Home) -> tuple[Told, ..
 
 
 def _compare(home: Home, run: Run) -> None:
-    """This run beside another one of the same kind: the one before it unless the URL names one."""
-    others = [r for r in ledger.runs(home.engine, kinds=[run.kind], limit=61) if r.run_id != run.run_id]
+    """This run beside another one of its kind, once the URL names one; those of the nearest dates are offered first."""
+    found = ledger.runs(home.engine, kinds=[run.kind], limit=_OFFERED)
+    others = sorted((r for r in found if r.run_id != run.run_id), key=lambda r: abs(r.as_of - run.as_of))
     asked = st.query_params.get(WITH)
     by_id = {r.run_id: r for r in others}
     if asked and asked not in by_id:
@@ -256,10 +259,19 @@ def _compare(home: Home, run: Run) -> None:
     totals = [ledger.dbt_totals(home.engine, r.run_id) for r in sides]
     gates = [ledger.gate_verdicts(home.engine, r.run_id) for r in sides]
     sql = [_definitions(home, r) for r in sides]
-    changed = explanations.other_sql(home, sql[0], sql[1])
+    both = sql[0].keys() & sql[1].keys()
+    changed = explanations.other_sql(home, *({n: f[n] for n in both} for f in sql))
     facts = [dict(run_facts.flat(r.environment)) for r in sides]
     st.html(markup.block(run_facts.compared(run, then, (attempts[0], attempts[1]), (totals[0], totals[1]))))
-    _changes("SQL of dbt models beyond its dates", *({n: f[n] for n in changed if n in f} for f in sql))
+    if both:
+        _changes("SQL of dbt models beyond its dates", *({n: f[n] for n in changed} for f in sql))
+    alone = [(r.run_id, mine.keys() - both) for r, mine in zip(sides, sql, strict=True)]
+    for run_id, names in alone:
+        if names:
+            said = f"{formats.plural(len(names), 'dbt model')} built by {run_id} alone: {', '.join(sorted(names))}"
+            st.html(markup.block(markup.quiet(said)))
+    if not both:
+        st.html(markup.block(markup.quiet("No dbt model was built by both runs: there is no SQL to compare.")))
     _changes("Environment", *facts)
     if gates[0] or gates[1]:
         with st.expander("Gate figures of both runs"):

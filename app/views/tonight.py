@@ -96,6 +96,7 @@ def _night(reader: Reader, waiting: int, trouble: bool) -> None:
     means = charts.mean_by_night(summary)
     mean = float(means["mean_pd"].iloc[-1]) if len(means) else None
     change = float(means["mean_pd"].diff().iloc[-1]) if len(means) > 1 else None
+    before = means["as_of"].iloc[-2].date() if len(means) > 1 else None
     watches = access.may(session.actor(), "drift.read")
     alerts = open_alerts(home.engine) if watches else ()
     newest = reader.as_of == home.dates[0]  # what is open today says nothing of an old night
@@ -103,7 +104,7 @@ def _night(reader: Reader, waiting: int, trouble: bool) -> None:
     told = night_facts.answer(evidence, len(alerts) if newest else 0, clear=clear)
     title = Html(f"<h1>{formats.day(reader.as_of)} <span class='answer'>{told}</span></h1>")
     strip = night_facts.task_strip(evidence.run, evidence.attempts)
-    st.html(markup.block(title, markup.GAP, night_facts.figures(evidence, reader.zone, mean, change)))
+    st.html(markup.block(title, markup.GAP, night_facts.figures(evidence, reader.zone, mean, change, before)))
     with st.container(key="actions-needs", horizontal=True, gap="medium"):
         if watches:
             st.page_link(shell.ALERTS, label=night_facts.alerts_line(alerts), icon="", query_params=session.address())
@@ -134,7 +135,8 @@ def _night(reader: Reader, waiting: int, trouble: bool) -> None:
                 lambda m: ledger.promotion_of(home.engine, m, evidence.publication.published_at),
                 reader.zone,
             )
-            st.html(markup.block(markup.heading("Models that scored"), models))
+            links = [(m.name, session.address(model=m.name, version=str(m.version))) for m in reader.publication.models]
+            shell.linked_table("scored", markup.heading("Models that scored"), models, shell.MODELS, links)
             _tests(home, evidence)
 
 

@@ -13,11 +13,8 @@ from fractions import Fraction
 from typing import Any
 
 import duckdb
-import yaml
 
 from pipeline import lake
-from pipeline.config import DBT_PROJECT
-from pipeline.errors import ConfigError
 from pipeline.monitoring.cohorts import Cohort, ScoringRecord
 from pipeline.monitoring.fairness import Moments, adverse_impact, standardized_mean_difference
 from pipeline.sql import ident, literal, literals
@@ -27,38 +24,25 @@ NOT_RECORDED = "(not recorded)"
 SMALLEST = 30
 
 
-def approval_cut_off() -> Decimal:
-    """The PD up to which an application goes straight through: ``approve_pd_up_to`` of the dbt project.
-
-    Raises ConfigError where the project does not say.
-    """
-    path = DBT_PROJECT / "dbt_project.yml"
-    try:
-        return Decimal(str(yaml.safe_load(path.read_text(encoding="utf-8"))["vars"]["approve_pd_up_to"]))
-    except (KeyError, TypeError, ArithmeticError) as error:
-        raise ConfigError(
-            f"{path} has no number approve_pd_up_to under vars",
-            "set it to the PD up to which applications are approved",
-        ) from error
-
-
 def by_group(
     con: duckdb.DuckDBPyConnection,
     cohort: Cohort,
     as_of: date,
-    cut_off: Decimal,
+    cut_off: Decimal | None,
     record: ScoringRecord | None = None,
     smallest: int = SMALLEST,
 ) -> list[dict[str, Any]]:
     """One row per protected attribute and group of a cohort's scores, ordered by both.
 
-    Selected is a PD up to the cut-off; approval is decided for applications only, so accounts have no ratio. ``smd``
-    is of score points (higher is safer) against the reference: the group with the highest approval rate, for accounts
-    the largest. Who has no such attribute on record is counted as ``(not recorded)`` and not judged.
+    cut_off: the model's ``cutoff_pd``, as its validation is judged by; selected is a PD up to it. Without one nothing
+    is decided and there is no ratio. ``smd`` is of score points (higher is safer) against the reference: the group with
+    the highest approval rate, without a cut-off the largest. Who has no such attribute on record is counted as ``(not
+    recorded)`` and not judged.
     """
     subject = cohort.subject
     key = ident(f"{subject}_id")
     published = "" if record is None else f"AND run_id IN ({literals(sorted(set(cohort.runs)))})"
+    selected = "false" if cut_off is None else f"pd <= {literal(cut_off)}"
     each = " UNION ALL ".join(
         f"SELECT {literal(name)} AS attribute, coalesce({ident(name)}, {literal(NOT_RECORDED)}) AS group_name, "
         "points, selected FROM judged"
@@ -67,7 +51,7 @@ def by_group(
     counted = con.execute(
         f"""
         WITH scored AS (
-            SELECT {key} AS subject_id, score_points::BIGINT AS points, pd <= {literal(cut_off)} AS selected
+            SELECT {key} AS subject_id, score_points::BIGINT AS points, {selected} AS selected
             FROM {ident(lake.ALIAS, "scores", f"{subject}_scores")}
             WHERE as_of_date IN ({literals(list(cohort.nights))}) {published}
             QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY as_of_date) = 1
@@ -89,16 +73,16 @@ def by_group(
     for attribute in sorted(PROTECTED):
         groups = {row[1]: row[2:] for row in counted if row[0] == attribute}
         if set(groups) - {NOT_RECORDED}:
-            found += _rows(attribute, groups, subject == "application", cut_off, smallest)
+            found += _rows(attribute, groups, cut_off, smallest)
     return found
 
 
 def _rows(
-    attribute: str, groups: Mapping[str, tuple[Any, ...]], decided: bool, cut_off: Decimal, smallest: int
+    attribute: str, groups: Mapping[str, tuple[Any, ...]], cut_off: Decimal | None, smallest: int
 ) -> list[dict[str, Any]]:
     known = {name: facts for name, facts in groups.items() if name != NOT_RECORDED}
     total = {name: int(facts[0]) for name, facts in known.items()}
-    if decided:
+    if cut_off is not None:
         impact = adverse_impact({name: int(facts[1]) for name, facts in known.items()}, total, smallest=smallest)
         reference, judged = impact.reference, {g.group: g for g in impact.groups}
     else:
@@ -117,9 +101,9 @@ def _rows(
                 "group_name": name,
                 "reference": reference,
                 "n": n,
-                "selected": selected if decided else None,
-                "cut_off": float(cut_off) if decided else None,
-                "rate": selected / n if decided else None,
+                "selected": selected if cut_off is not None else None,
+                "cut_off": float(cut_off) if cut_off is not None else None,
+                "rate": selected / n if cut_off is not None else None,
                 "ratio": verdict.ratio if verdict else None,
                 "passes": verdict.passes if verdict else None,
                 "too_small": n < smallest,

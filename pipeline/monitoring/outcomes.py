@@ -15,6 +15,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
 from datetime import date
+from decimal import Decimal
 from typing import Any
 
 import duckdb
@@ -84,8 +85,8 @@ def measure_outcomes(
     measured: list[MeasuredCohort] = []
     empty: list[str] = []
     unchanged = 0
-    cut_off = group_fairness.approval_cut_off()
     for spec in portfolio.models:
+        cut_off = None if spec.cutoff_pd is None else Decimal(str(spec.cutoff_pd))
         for cohort in cohorts.cohorts(con, portfolio, spec.subject, as_of, record):
             stamp = _stamp(cohort, as_of, run_id)
             if cohort.month == as_of.replace(day=1):

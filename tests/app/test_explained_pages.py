@@ -287,6 +287,17 @@ def test_a_runs_gates_and_tests_are_paged_and_ordered_by_their_heads(portal: Ope
     assert "✕ not found" in html_of(portal(story.settings.home, "runs", run=run_id, gates_by="height"))
 
 
+def test_a_feature_on_a_card_says_what_it_is_and_opens_its_lineage(portal: Open, story: Story) -> None:
+    app = portal(story.settings.home, "models", model="pd_default", version="1")
+    first = rows_of(app, "Features")[0]
+    links = [
+        label.replace("\\", "")
+        for label, query in links_of(app)
+        if f"column=features.account_features.{first[0]}" in query
+    ]
+    assert links == [first[0]] and len(first[6].split()) > 2
+
+
 # ── the list of scores ───────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -11,12 +11,13 @@ from datetime import date, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 from streamlit.testing.v1 import AppTest
 
 from app import exports, formats, night_facts, score_facts
 from app.data import Reason
 from lineage.personal_data import MASK
-from pipeline import lake
+from pipeline import control, lake, ledger
 from pipeline.portfolio import load
 from tests.app.conftest import Open, html_of
 from tests.published_home import ACCOUNTS, FIRST_ID, GATE_FAILED_ON, LAST, LATE_ON, NIGHTS, settings_for
@@ -416,6 +417,28 @@ def test_a_failed_run_says_what_failed_and_what_comes_next(portal: Open, history
     assert "✕ the run failed" in page and "<code>scoretrace nightly --as-of 2026-02-23</code>" in page
     assert rows_of(app, "Gate verdicts")[0][2] == "✕ fail"
     assert [row[2] for row in rows_of(app, "Attempts of the run&#x27;s tasks")] == ["✓ succeeded", "✕ failed"]
+
+
+def test_a_run_that_built_nothing_changed_no_sql(portal: Open, history: Path) -> None:
+    listed = rows_of(portal(history, "runs"), "Runs")
+    failed = next(row[0] for row in listed if row[3] == "✕ failed")
+    good = next(row[0] for row in listed if row[3] == "✓ succeeded" and row[1] == "nightly")
+    page = html_of(portal(history, "runs", run=failed, **{"with": good}))
+    assert "No dbt model was built by both runs" in page and "what is another" not in page.partition("No dbt model")[0]
+    assert f"built by {good} alone" in page
+
+
+def test_how_long_a_run_took_whose_process_died_is_not_made_up(portal: Open, history: Path, tmp_path: Path) -> None:
+    home = tmp_path / "died"
+    shutil.copytree(history, home)
+    engine = ledger.open_ledger(settings_for(home))
+    run_id = next(r.run_id for r in ledger.runs(engine) if r.status == "failed")
+    for table in (control.runs, control.task_attempts):
+        with engine.begin() as connection:
+            connection.execute(update(table).where(table.c.run_id == run_id).values(status="abandoned"))
+    engine.dispose()
+    page = html_of(portal(home, "runs", run=run_id))
+    assert re.search(r"<dt>Took</dt><dd>–</dd><dd>process gone, found ", page)
 
 
 @pytest.mark.parametrize("query", [{"run": "none"}, {"run": "<b>x</b>"}])

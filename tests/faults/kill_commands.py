@@ -51,6 +51,10 @@ DONE_ALREADY = (
 )
 
 
+def _nothing(_: Path) -> None:
+    """What most commands need first."""
+
+
 @dataclass(frozen=True)
 class Command:
     """A command line over a folder of ``home``, ``backup`` and ``portfolio``; ``makes`` is the home it leaves,
@@ -58,7 +62,7 @@ class Command:
 
     arguments: Callable[[Path], list[str]]
     makes: str = "home"
-    before: Callable[[Path], None] = lambda _: None
+    before: Callable[[Path], None] = _nothing
 
 
 def _lose_files(place: Path) -> None:
@@ -152,9 +156,8 @@ class Commands:
         killed = child.wait() == -signal.SIGKILL
         if killed and (place / "home" / "portfolio" / "portfolio.yml").is_file():
             said = {c.check for c in examine(Settings.at(place / "home")) if c.faults} - UNDER_WAY
-            assert not said or COMMANDS[name].before is _lose_files, (
-                f"{name} killed after {wait:.2f} s: {said}, {place}"
-            )
+            prepared = COMMANDS[name].before is not _nothing  # what that left is compared in the end
+            assert prepared or not said, f"{name} killed after {wait:.2f} s: {said}, {place}"
         if killed or COMMANDS[name].makes == "home":
             self._run(name, place)
         outcome = self._outcome(name, place)

@@ -35,8 +35,11 @@ def book(tmp_path: Path) -> Iterator[Book]:
         yield made
 
 
-def run(book: Book, night: date, record: ScoringRecord | None = None, run_id: str = "run") -> OutcomeReport:
-    return measure_outcomes(book.con, PORTFOLIO, night, run_id, record=record)
+def run(
+    book: Book, night: date, record: ScoringRecord | None = None, run_id: str = "run", cutoff_pd: float | None = None
+) -> OutcomeReport:
+    models = tuple(replace(m, cutoff_pd=cutoff_pd) for m in PORTFOLIO.models)
+    return measure_outcomes(book.con, replace(PORTFOLIO, models=models), night, run_id, record=record)
 
 
 def test_matured_by_hand(book: Book) -> None:
@@ -242,7 +245,9 @@ def test_fairness_at_the_cut_off_by_hand(tmp_path: Path) -> None:
         scores = dict.fromkeys(men, -4.0) | {n: -4.0 if n < 125 else -1.0 for n in women}
         book.score(day, scores | dict.fromkeys((*few, *unknown), -4.0), subject="application")
         book.protected({"M": men, "F": women, "X": few}, day)
-        report = run(book, day)
+        assert run(book, day).adverse == (), "without a cut-off nothing is approved or refused"
+        assert {g.ratio for g in outcome_reads.fairness(book.con, day)} == {None}
+        report = run(book, day, cutoff_pd=0.02)
         assert report.adverse == ("sex=F",)
         groups = {g.group_name: g for g in outcome_reads.fairness(book.con, day)}
         assert set(groups) == {"M", "F", "X", "(not recorded)"}
