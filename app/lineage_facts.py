@@ -86,6 +86,18 @@ def column_table(nodes: Sequence[str], graph: ColumnGraph, docs: Mapping[str, Ta
     return markup.table(columns, rows, caption)
 
 
+def column_rows(nodes: Sequence[str], graph: ColumnGraph, docs: Mapping[str, TableDoc]) -> Iterator[dict[str, str]]:
+    """The same as rows of a file."""
+    for n in nodes:
+        facts = graph.columns.nodes[n]
+        yield {
+            "column": n,
+            "type": str(facts["type"] or ""),
+            "made_by": str(facts["model"] or "landed"),
+            "what_it_is": _meaning(n, docs),
+        }
+
+
 def neighbour_table(found: Sequence[Reached], docs: Mapping[str, TableDoc], caption: str) -> Table:
     """Columns next to the chosen one; the first column holds their names."""
     columns = [Column("column"), Column("how"), Column("kind"), Column("what it is", "fill clip")]
@@ -95,9 +107,26 @@ def neighbour_table(found: Sequence[Reached], docs: Mapping[str, TableDoc], capt
     return markup.table(columns, rows, caption)
 
 
+def neighbour_rows(found: Sequence[Reached], docs: Mapping[str, TableDoc]) -> list[dict[str, str]]:
+    """The same as rows of a file."""
+    return [
+        {
+            "column": r.node,
+            "how": "value" if r.direct else "decides",
+            "kind": kinds(r.transformations),
+            "what_it_is": _meaning(r.node, docs),
+        }
+        for r in found
+    ]
+
+
+def _meaning(node: str, docs: Mapping[str, TableDoc]) -> str:
+    return description(node, docs.get(node.rpartition(".")[0], UNDOCUMENTED))
+
+
 def _said(node: str, docs: Mapping[str, TableDoc]) -> Html:
     """What a column is, cut where the table ends and whole on hover."""
-    said = description(node, docs.get(node.rpartition(".")[0], UNDOCUMENTED))
+    said = _meaning(node, docs)
     return markup.hint(said, said) if said else markup.quiet("not described")
 
 

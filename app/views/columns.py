@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import date
+from functools import partial
 
 import streamlit as st
 
@@ -90,17 +91,19 @@ def _search_box(graph: ColumnGraph) -> str:
 
 
 def _found(reader: Reader, graph: ColumnGraph, asked: str) -> None:
-    found = graph.search(asked, _LISTED + 1)
+    found = graph.search(asked, len(graph.columns))
     if not found:
         raise NotFound(f"no column of this night has the words {asked!r} in its name", "search with fewer words")
-    more = (
-        f"the first {_LISTED}; more words find fewer" if len(found) > _LISTED else formats.plural(len(found), "column")
-    )
-    title, shown = f"Columns named {asked}", found[:_LISTED]
+    place = controls.pages(len(found), _LISTED)
+    title, shown = f"Columns named {asked}", found[place.start : place.stop]
     docs = explanations.documented(reader.home, reader.publication.run_id)
     table = lineage_facts.column_table(shown, graph, docs, title)
     links = [(n, session.address(column=n)) for n in shown]
-    shell.linked_table("found", markup.heading(title, more), table, shell.LINEAGE, links)
+    note = f"{place.start + 1} to {place.stop} of {len(found)}"
+    shell.linked_table("found", markup.heading(title, note), table, shell.LINEAGE, links)
+    with st.container(horizontal=True, vertical_alignment="center", gap="large"):
+        controls.pager(len(found), _LISTED)
+        shell.csv_button("columns", lambda: exports.as_csv(lineage_facts.column_rows(found, graph, docs)))
 
 
 def _start(reader: Reader, graph: ColumnGraph) -> None:
@@ -255,6 +258,8 @@ def _neighbours(reader: Reader, graph: ColumnGraph, node: str) -> None:
                 links = [(r.node, session.address(column=r.node)) for r in found]
                 table = lineage_facts.neighbour_table(found, docs, title)
                 shell.linked_table(title.split()[-1], markup.heading(title), table, shell.LINEAGE, links)
+                rows = lineage_facts.neighbour_rows(found, docs)
+                shell.csv_button(title.lower().replace(" ", "-"), partial(exports.as_csv, rows))
 
 
 def _importance(reader: Reader) -> Mapping[str, Mapping[str, float]]:

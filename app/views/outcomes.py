@@ -54,6 +54,7 @@ def page() -> None:
         holdout = next((h for h in reversed(known.holdout) if h.model_version == row.model_version), None)
         st.html(markup.block(outcome_facts.figures(row, holdout)))
         _months(known, holdout)
+        _foreseen(known)
         _one_month(known, row)
     else:
         told = f"No score of {model} that was published has rows to measure up to {formats.day(reader.as_of)}."
@@ -125,11 +126,14 @@ def _months(known: Outcomes, holdout: Holdout | None) -> None:
         table = outcome_facts.month_table(listed, "Outcomes by as-of month", by)
         shell.linked_table("months", Html(""), table, shell.OUTCOMES, by=outcome_facts.MONTHS_BY, pages=())
         shell.csv_button("outcomes", lambda: exports.as_csv(map(asdict, known.performance)))
-        if known.foreseen:
-            head = markup.heading("Estimates beside what came true")
-            st.html(
-                markup.block(markup.GAP, head, outcome_facts.foreseen_table(known.foreseen, "Estimates that matured"))
-            )
+
+
+def _foreseen(known: Outcomes) -> None:
+    """What was estimated of a month before anybody could know, beside what then came true."""
+    if not known.foreseen:
+        return
+    head = markup.heading("Estimated against realised", formats.plural(len(known.foreseen), "month that matured"))
+    st.html(markup.block(markup.GAP, head, outcome_facts.foreseen_table(known.foreseen, "Estimates that matured")))
 
 
 def _one_month(known: Outcomes, row: StoredPerformance) -> None:

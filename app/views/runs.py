@@ -181,6 +181,7 @@ def _models(home: Home, models: list[DbtResult]) -> None:
         return
     with st.expander(f"{formats.plural(len(models), 'dbt model')}, with their SQL"):
         st.html(markup.block(run_facts.model_table(models)))
+        shell.csv_button(f"models-{models[0].run_id}", lambda: exports.as_csv(map(asdict, models)))
         by_name = {m.model: m.definition_sha256 for m in models if m.definition_sha256}
         chosen = st.selectbox(
             "SQL of", sorted(by_name), index=None, placeholder="choose a model to read its SQL", key="sql of", width=380
