@@ -151,7 +151,7 @@ def _card(home: Home, actor: Actor, model: str, number: int) -> None:
         _compare_with(home, model, number)
         _report(home, actor, f)
     with st.container(key="pair"):
-        left, right = st.columns([13, 9], gap="medium")
+        left, right = st.columns([15, 8], gap="medium")
         effect = {d.feature: d.mean_effect for d in f.comparison.drivers} if f.comparison else {}
         with left:
             _features(home, f, effect)
