@@ -233,7 +233,9 @@ def _require_not_lost(settings: Settings) -> None:
     path = _catalog_file(settings)
     if path is None or (path.is_file() and path.stat().st_size):
         return
-    if path.is_file() or next(settings.lake_data.rglob("*.parquet"), None):
+    # Before a home has its portfolio nothing was ever in its lake: an `init` was killed, and the next one goes on.
+    held = (settings.portfolio_dir / "portfolio.yml").is_file()
+    if (held and path.is_file()) or next(settings.lake_data.rglob("*.parquet"), None):
         raise HomeDamaged(
             f"the lake's catalog {path} is {'empty' if path.is_file() else 'gone'}; its files are named nowhere else",
             "`scoretrace restore BACKUP NEW_HOME` puts the whole home back; no other catalog is begun in its place",

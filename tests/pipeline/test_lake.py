@@ -32,6 +32,19 @@ def opened(tmp_path: Path) -> Iterator[tuple[Settings, Engine]]:
     engine.dispose()
 
 
+def test_an_init_that_was_killed_before_its_catalog_had_a_word_goes_on(tmp_path: Path) -> None:
+    settings = Settings.at(tmp_path / "home")
+    catalog = Path(settings.lake_catalog.removeprefix("sqlite:"))
+    catalog.parent.mkdir(parents=True)
+    catalog.touch()
+    home.init(settings, write_portfolio(tmp_path / "portfolio"))
+    with closing(lake.connect(settings)) as con:
+        assert con.execute("SELECT count(*) FROM raw.loads").fetchone() == (0,)
+    catalog.write_bytes(b"")  # of a home that is there it is a loss
+    with pytest.raises(HomeDamaged, match="is empty"):
+        home.init(settings, tmp_path / "portfolio")
+
+
 def test_what_one_spills_another_neither_reads_nor_removes(opened: tuple[Settings, Engine]) -> None:
     settings = replace(opened[0], memory_limit="80MB", threads=1)
 
