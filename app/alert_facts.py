@@ -40,6 +40,11 @@ ORDERS: Mapping[str, Callable[[Alert], Any]] = {
 }
 
 
+def words(alert: Alert) -> str:
+    """What of an alert is looked through for words."""
+    return " ".join([alert.id, alert.kind, alert.level, alert.state, alert.message, *alert.members])
+
+
 def standing_first(alerts: Sequence[Alert]) -> list[Alert]:
     """Open before acknowledged before resolved; within, high before moderate, the newest told first."""
     rank = {OPEN: 0, ACKNOWLEDGED: 1, RESOLVED: 2}

@@ -10,7 +10,8 @@ import streamlit as st
 from app import formats, orders
 from pipeline.errors import NotFound
 
-BY, PAGE = "by", "page"  # the parts of most pages: how a table is ordered, and which page of a list is shown
+# The parts of most pages: how a table is ordered, which page of a list is shown, and the words that its rows have.
+BY, PAGE, WORDS = "by", "page", "words"
 
 
 def one_of(part: str, options: Mapping[str, str], what: str) -> str:
@@ -100,6 +101,21 @@ def night(label: str, part: str, nights: Sequence[date], value: date, *, clears:
             **cleared, **{part: st.session_state[key].isoformat() if st.session_state[key] else ""}
         ),
     )
+
+
+def words(label: str, placeholder: str, *, pages: Sequence[str], part: str = WORDS) -> str:
+    """What the URL asks a list to have, in the field that asks for it. pages: the parts that hold the list's place."""
+    asked = st.query_params.get(part, "")
+    key = f"{part}@{asked}"
+
+    def write() -> None:
+        st.query_params.from_dict(from_first_page(*pages, **{part: st.session_state[key].strip()}))
+
+    st.text_input(
+        label, value=asked, key=key, on_change=write, type="search", width=380, label_visibility="collapsed",
+        placeholder=placeholder,
+    )  # fmt: skip
+    return asked
 
 
 def to_url(**parts: str) -> None:

@@ -277,6 +277,16 @@ TEST_ORDERS: Mapping[str, Callable[[DbtResult], Any]] = {
 }
 
 
+def gate_words(g: GateVerdict) -> str:
+    """What of a gate's verdict is looked through for words."""
+    return f"{g.gate} {g.subject} {g.verdict} {g.message}"
+
+
+def test_words(r: DbtResult) -> str:
+    """What of a data test is looked through for words."""
+    return f"{_full_test_name(r.unique_id)} {_tested(r)} {r.status} {r.message or ''}"
+
+
 def gate_table(gates: Sequence[GateVerdict], caption: str, order: str | None = None) -> Table:
     """Verdicts with their figures and bounds, in the order given."""
     columns = [

@@ -1,4 +1,5 @@
-"""The order of a table: the name of a column, or ``-`` and the name where the largest stands first. Pure."""
+"""The order of a table: the name of a column, or ``-`` and the name where the largest stands first; and which of its
+rows have the words that are looked for. Pure."""
 
 from __future__ import annotations
 
@@ -29,3 +30,9 @@ def arranged(items: Iterable[T], order: str, keys: Mapping[str, Callable[[T], An
     for item in items:
         (rest if key(item) is None else valued).append(item)
     return sorted(valued, key=key, reverse=order.startswith("-")) + rest
+
+
+def having(items: Iterable[T], words: str, text: Callable[[T], str]) -> list[T]:
+    """The items whose text has each of the words, in capitals or not; every item where there are none."""
+    wanted = words.lower().split()
+    return [item for item in items if all(word in text(item).lower() for word in wanted)]

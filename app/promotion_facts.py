@@ -50,6 +50,12 @@ def standing(book: Book, p: Promotion, now: datetime, disabled: frozenset[str]) 
     return markup.status(LEVEL[status], STATES[status].lower())
 
 
+def words(p: Promotion) -> str:
+    """What of a promotion is looked through for words."""
+    people = (p.requester, p.trainer, *(s.signer for s in p.signatures))
+    return " ".join([p.id, p.model, f"version {p.version}", p.reason, *people])
+
+
 def waiting_table(items: Sequence[Waiting], zone: ZoneInfo, today: date) -> Table:
     columns = [Column("promotion"), Column("what"), Column("waits for"), Column("since"), Column("due"),
                Column("reason", "wrap fill")]  # fmt: skip

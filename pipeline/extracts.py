@@ -11,6 +11,7 @@ import csv
 import gzip
 import hashlib
 import re
+import zlib
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -19,6 +20,7 @@ import duckdb
 
 from pipeline.contracts import form
 from pipeline.errors import LandingError
+from pipeline.faults import of_the_machine
 from pipeline.portfolio import Extract, Portfolio
 from pipeline.sql import ident, literal
 
@@ -28,12 +30,29 @@ _INTEGERS = {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT"}
 
 @dataclass(frozen=True)
 class ExtractFile:
-    """One file of a landing, by its bytes."""
+    """One file of a landing, by its bytes. state: inode, size and time of the last change when they were hashed."""
 
     extract: str
     path: Path
     sha256: str
     bytes: int
+    state: tuple[int, int, int]
+
+    @classmethod
+    def of(cls, extract: str, path: Path) -> ExtractFile:
+        """Hash a file. Raises LandingError for one that is compressed and not whole."""
+        before = _state(path)
+        if path.suffix == ".gz":
+            _require_whole_stream(path)
+        return cls(extract, path, sha256_of(path), path.stat().st_size, before)
+
+    def require_unchanged(self) -> None:
+        """Raise LandingError where other bytes lie at the path by now: what is on record is what was landed."""
+        if _state(self.path) != self.state:
+            raise LandingError(
+                f"{self.path.name} was changed while it was landed",
+                "deliver it whole, under another name first and then renamed, and land it again; nothing was landed",
+            )
 
 
 def folder_for(extracts: Path, load_date: date) -> Path:
@@ -56,7 +75,7 @@ def find_files(portfolio: Portfolio, folder: Path) -> dict[str, ExtractFile]:
                 f"leave one of them in {folder}",
             )
         if paths:
-            found[extract.name] = ExtractFile(extract.name, paths[0], sha256_of(paths[0]), paths[0].stat().st_size)
+            found[extract.name] = ExtractFile.of(extract.name, paths[0])
         elif not extract.optional:
             missing.append(extract.name)
     if missing:
@@ -65,6 +84,21 @@ def find_files(portfolio: Portfolio, folder: Path) -> dict[str, ExtractFile]:
             "deliver the files, or mark the extract optional in portfolio.yml; nothing was landed",
         )
     return found
+
+
+def _state(path: Path) -> tuple[int, int, int]:
+    there = path.stat()
+    return there.st_ino, there.st_size, there.st_mtime_ns
+
+
+def _require_whole_stream(path: Path) -> None:
+    """Read a compressed file to its end: DuckDB looks at no checksum, and takes a cut one for its whole."""
+    try:
+        with gzip.open(path) as stream:
+            while stream.read(1 << 20):
+                pass
+    except (EOFError, OSError, zlib.error) as error:
+        raise LandingError(f"{path.name} cannot be read to its end: {error}", _AGAIN) from error
 
 
 def sha256_of(path: Path) -> str:
@@ -96,6 +130,8 @@ def open_extracts(
         try:
             raw = _open_parquet(con, extract, file) if file.path.suffix == ".parquet" else _open_csv(con, extract, file)
         except duckdb.Error as error:
+            if of_the_machine(error):
+                raise
             raise LandingError(f"{file.path.name}{_reader_message(str(error))}", _AGAIN) from error
         _define(con, extract, file, raw, load_date)
 

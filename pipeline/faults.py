@@ -79,6 +79,11 @@ def explained(error: BaseException, home: Path) -> ScoretraceError | None:
     return None
 
 
+def of_the_machine(error: BaseException) -> bool:
+    """Whether memory or room ran out: no file and no mapping is to blame for that."""
+    return any(isinstance(e, MemoryError) or _MEMORY.search(str(e)) or _FULL.search(str(e)) for e in _chain(error))
+
+
 def _from_beneath(error: ScoretraceError) -> bool:
     library = type(error.__cause__).__module__.partition(".")[0]
     return isinstance(error, FeatureBuildFailed) or (

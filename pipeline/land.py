@@ -22,6 +22,7 @@ from sqlglot import exp
 from pipeline.contracts import CONTRACTS, Contract
 from pipeline.errors import LandingError
 from pipeline.extracts import ExtractFile, find_files, folder_for, open_extracts
+from pipeline.faults import of_the_machine
 from pipeline.portfolio import Portfolio
 from pipeline.sql import ident, literal
 
@@ -66,6 +67,8 @@ def land(
             load = _land_table(con, portfolio, CONTRACTS[table], load_date, files)
             progress(f"{table}: {load.rows:,} rows {load.outcome}")
             loads.append(load)
+        for file in files.values():
+            file.require_unchanged()
         con.execute("COMMIT")
     except BaseException:
         con.execute("ROLLBACK")
@@ -108,6 +111,8 @@ def _land_table(
     try:
         _check_rows(con, portfolio, contract, mapped, load_date)
     except duckdb.Error as error:
+        if of_the_machine(error):
+            raise
         raise _mapping_error(portfolio, contract, error) from error
     for load_id, _, _, state in current:
         if state == LANDED:  # never decided, never read: its successor takes its place at once
@@ -190,6 +195,8 @@ def _define_mapped(
         con.execute(f"CREATE OR REPLACE TEMP VIEW _mapped AS {mapping}")
         described = {n: str(t) for n, t, *_ in con.execute("DESCRIBE _mapped").fetchall()}
     except duckdb.Error as error:
+        if of_the_machine(error):
+            raise
         raise _mapping_error(portfolio, contract, error) from error
     wanted = {c.name for c in contract.columns} | {"source"}
     missing, extra = sorted(wanted - set(described)), sorted(set(described) - wanted - {"load_date"})

@@ -21,6 +21,7 @@ from pipeline.governance import guard
 from pipeline.governance.access import Actor
 from pipeline.nightly import Work, run_of
 from pipeline.portfolio import Portfolio
+from pipeline.registry import Registry
 from pipeline.retention import Plan
 from pipeline.sql import literal
 
@@ -59,7 +60,9 @@ def plan(settings: Settings, engine: Engine, portfolio: Portfolio, *, recent: ti
         now.astimezone(ZoneInfo(portfolio.timezone)).date(),
         publications,
         snapshots.keys(),
-        {max(snapshots)} | {s for s, made_at in snapshots.items() if made_at > now - recent} | _trained_on(engine),
+        {max(snapshots)}
+        | {s for s, made_at in snapshots.items() if made_at > now - recent}
+        | _trained_on(settings, engine, portfolio),
         {p.id: ledger.last_snapshot(engine, p.run_id) or p.snapshot_id for p in publications},
     )
 
@@ -149,9 +152,12 @@ def _tables(con: duckdb.DuckDBPyConnection) -> list[tuple[str, str]]:
     ).fetchall()
 
 
-def _trained_on(engine: Engine) -> set[int]:
+def _trained_on(settings: Settings, engine: Engine, portfolio: Portfolio) -> set[int]:
+    """Snapshots of training runs, and of versions: a run that was killed in between is on record by its second try."""
+    registry = Registry(settings)
+    versions = {v.snapshot_id for m in portfolio.models for v in registry.versions(m.name)}
     with engine.connect() as connection:
-        return set(connection.execute(select(control.training_runs.c.snapshot_id)).scalars())
+        return versions | set(connection.execute(select(control.training_runs.c.snapshot_id)).scalars())
 
 
 def _extent(settings: Settings) -> tuple[int, int]:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline import booster as native
 from pipeline.config import Settings, prepare_process
-from pipeline.errors import ModelRefused, NotFound
+from pipeline.errors import HomeDamaged, ModelRefused, NotFound
 from pipeline.sql import literal
 
 if TYPE_CHECKING:
@@ -154,6 +154,10 @@ class Registry:
         """Every version of a model, oldest first; none for a name that is not registered."""
         if not self._store.is_file():
             return ()
+        if not self._store.stat().st_size:  # MLflow would begin an empty store in its place
+            raise HomeDamaged(
+                f"the model registry {self._store} is empty", "`scoretrace restore BACKUP NEW_HOME` puts the home back"
+            )
         found = self._client.search_model_versions(f"name={literal(name)}", max_results=10_000)
         return tuple(sorted((_version(v) for v in found), key=lambda v: v.version))
 

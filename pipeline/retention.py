@@ -67,8 +67,10 @@ def plan(
 
 
 def promised(policy: Retention, today: date, publications: Iterable[Publication]) -> list[Publication]:
-    """Those whose night can be replayed at ``today``: each recent one, and each of a date that is its month's last."""
+    """Those whose night can be replayed at ``today``: each recent one, each of a date that is its month's last, and
+    the newest, however old it is: its scores are those that stand."""
     found = list(publications)
+    newest = max((p.as_of for p in found), default=None)
     last_of_month: dict[date, date] = {}
     for p in found:
         month = p.as_of.replace(day=1)
@@ -78,7 +80,9 @@ def promised(policy: Retention, today: date, publications: Iterable[Publication]
     return [
         p
         for p in found
-        if p.as_of >= oldest_night or (p.as_of >= oldest_month_end and p.as_of == last_of_month[p.as_of.replace(day=1)])
+        if p.as_of == newest
+        or p.as_of >= oldest_night
+        or (p.as_of >= oldest_month_end and p.as_of == last_of_month[p.as_of.replace(day=1)])
     ]
 
 

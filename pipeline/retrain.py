@@ -7,7 +7,7 @@ from datetime import date
 
 from sqlalchemy import Engine
 
-from pipeline import dag, ledger
+from pipeline import dag, lake_files, ledger
 from pipeline.calendar import matured_month_ends
 from pipeline.config import Settings
 from pipeline.dag import Graph, Listener, Task, TaskResult
@@ -47,6 +47,8 @@ def cohorts_task(work: Work) -> TaskResult:
     """Build the feature partitions of the cohorts that are not there yet, oldest first; test them in one go."""
     assert work.spec is not None
     table = f"{work.spec.subject}_features"
+    # A cohort may be a night of long ago, which no later night has read: a wrong number would be learnt, and kept.
+    lake_files.require_all_whole(work.settings, work.engine)
     with work.session() as con:
         row = con.execute(
             "SELECT min(m.load_date), max(m.load_date) FROM raw.load_months m JOIN raw.loads l USING (load_id) "

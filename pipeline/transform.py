@@ -25,7 +25,7 @@ from dbt.contracts.graph.manifest import Manifest
 from pipeline import archive, lake
 from pipeline.config import DBT_PROJECT, Settings
 from pipeline.contracts import CONTRACTS
-from pipeline.errors import ConfigError, FeatureBuildFailed, TaskTimeout
+from pipeline.errors import ConfigError, FeatureBuildFailed, TaskTimeout, redacted
 from pipeline.portfolio import Portfolio
 from pipeline.rebuild import BATCH_ROWS, Rebuilt, count, definition_sha256, exists, stands, to_rebuild
 from pipeline.sql import literals
@@ -275,7 +275,7 @@ class Warehouse:
         )
         told = reported.to_dict(omit_none=False)
         told.pop("args", None)  # how dbt was called: paths of this machine, and whatever its vars hold
-        archived = archive.keep(self.settings, json.dumps(told, default=str).encode())
+        archived = archive.keep(self.settings, json.dumps(_without_passwords(told), default=str).encode())
         result = BuildResult(
             as_of,
             before + nodes,
@@ -303,7 +303,7 @@ class Warehouse:
             status=status,
             failures=result.failures,
             seconds=float(result.execution_time),
-            message=result.message,
+            message=redacted(result.message) if result.message else None,
             executed_sha256=executed,
             definition_sha256=archive.keep(self.settings, whole_definition(compiled).encode())
             if executed and not is_test
@@ -367,6 +367,15 @@ def _attached_to(node: Any) -> str:
         return str(attached).split(".")[-1]
     parents = node.depends_on.nodes
     return str(parents[0]).split(".")[-1] if parents else node.name
+
+
+def _without_passwords(told: Any) -> Any:
+    """What dbt tells of a build, each text of it without the passwords that a library may have put in."""
+    if isinstance(told, str):
+        return redacted(told)
+    if isinstance(told, dict):
+        return {key: _without_passwords(value) for key, value in told.items()}
+    return [_without_passwords(value) for value in told] if isinstance(told, list | tuple) else told
 
 
 def _first_lines(error: object, count: int = 6) -> str:

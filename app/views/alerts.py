@@ -67,12 +67,19 @@ def _list(home: Home, found: Sequence[Alert]) -> None:
         )
         return
     order = controls.order(alert_facts.ORDERS, "-level")
+    parts = {title: f"{title.lower()}_{controls.PAGE}" for title in ("Open", "Acknowledged", "Resolved")}
+    words = controls.words("Find alerts", "words of an alert: drift, a feature, a table", pages=tuple(parts.values()))
+    found, is_open, answered, resolved = (
+        orders.having(alerts, words, alert_facts.words) for alerts in (found, is_open, answered, resolved)
+    )
+    if not found:
+        st.html(markup.block(markup.quiet(f"No alert has the words “{words}”: look for fewer of them.")))
+        return
     sections = (
         ("Open", is_open, ""),
         ("Acknowledged", answered, "somebody answers for them until a date; then, or when they get worse, they reopen"),
         ("Resolved", resolved, "no longer found"),
     )
-    parts = {title: f"{title.lower()}_{controls.PAGE}" for title, _, _ in sections}
     for title, alerts, note in sections:
         if not alerts:
             continue

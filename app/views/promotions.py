@@ -70,7 +70,12 @@ def _inbox(home: Home, at: Approvals, actor: Actor) -> None:
     else:
         st.html(markup.block(head, markup.quiet("Nothing waits for you.")))
     order = controls.order(promotion_facts.ORDERS, "-requested")
-    every = orders.arranged(reversed(tuple(book.promotions.values())), order, promotion_facts.ORDERS)
+    words = controls.words("Find promotions", "words of a model, a person, a reason", pages=tuple(_PARTS.values()))
+    newest_first = orders.having(reversed(tuple(book.promotions.values())), words, promotion_facts.words)
+    if not newest_first:
+        st.html(markup.block(markup.quiet(f"No promotion has the words “{words}”: look for fewer of them.")))
+        return
+    every = orders.arranged(newest_first, order, promotion_facts.ORDERS)
     for state, title in promotion_facts.STATES.items():
         if not (found := [p for p in every if rules.status(p, now, gone) == state]):
             continue

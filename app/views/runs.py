@@ -103,9 +103,16 @@ def _run(home: Home, run: Run) -> None:
         following = f"Next: {run.next_step}." if run.next_step else ""
         st.html(markup.block(markup.alarm("stop", f"the run {run.status}", run.message, following)))
     results = ledger.dbt_results(home.engine, run.run_id)
+    gates = ledger.gate_verdicts(home.engine, run.run_id)
+    tests = [r for r in results if r.resource_type == "test"]
     _tasks(home, run)
-    _gates(home, run)
-    _tests(run, [r for r in results if r.resource_type == "test"])
+    words = ""
+    if gates or tests:
+        words = controls.words(
+            "Find gates and tests", "words of a gate, a test, a table", pages=(GATES_PAGE, TESTS_PAGE)
+        )
+    _gates(run, gates, words)
+    _tests(run, tests, words)
     _models(home, [r for r in results if r.resource_type == "model"])
     _log(home, run)
     _events(home, run)
@@ -133,39 +140,41 @@ def _tasks(home: Home, run: Run) -> None:
         shell.csv_button(f"attempts-{run.run_id}", lambda: exports.as_csv(map(asdict, attempts)))
 
 
-def _gates(home: Home, run: Run) -> None:
-    """Its gate verdicts, a page at a time, in the order that the heads choose."""
-    gates = ledger.gate_verdicts(home.engine, run.run_id)
+def _gates(run: Run, gates: Sequence[GateVerdict], words: str) -> None:
+    """Its gate verdicts that have the words, a page at a time, in the order that the heads choose."""
     if not gates:
         return
-    passed = sum(g.verdict == "pass" for g in gates)
+    passed, every = sum(g.verdict == "pass" for g in gates), len(gates)
+    gates = orders.having(gates, words, night_facts.gate_words)
     order = controls.order(night_facts.GATE_ORDERS, "-verdict", GATES_BY)
     place = controls.pages(len(gates), _LISTED, GATES_PAGE)
     shown = orders.arranged(gates, order, night_facts.GATE_ORDERS)[place.start : place.stop]
-    head = markup.heading("Gates", f"{passed} of {len(gates)} passed{_standing(order, '-verdict')}")
+    head = markup.heading("Gates", f"{passed} of {every} passed{_standing(order, '-verdict', len(gates), words)}")
     table = night_facts.gate_table(shown, "Gate verdicts", order)
     shell.linked_table("gates", head, table, shell.RUNS, by=GATES_BY, pages=(GATES_PAGE,))
     _below(f"gates-{run.run_id}", gates, GATES_PAGE)
 
 
-def _tests(run: Run, tests: list[DbtResult]) -> None:
-    """Its data tests, a page at a time, in the order that the heads choose: those that failed first."""
+def _tests(run: Run, tests: list[DbtResult], words: str) -> None:
+    """Its data tests that have the words, a page at a time, in the order that the heads choose: failed ones first."""
     if not tests:
         return
-    passed = sum(t.status in ("pass", "success") for t in tests)
+    passed, every = sum(t.status in ("pass", "success") for t in tests), len(tests)
+    tests = orders.having(tests, words, night_facts.test_words)
     order = controls.order(night_facts.TEST_ORDERS, "-result", TESTS_BY)
     place = controls.pages(len(tests), _LISTED, TESTS_PAGE)
     named = sorted(tests, key=lambda t: (-t.seconds, t.unique_id))
     shown = orders.arranged(named, order, night_facts.TEST_ORDERS)[place.start : place.stop]
-    counts = f"{formats.count(passed)} of {formats.count(len(tests))} passed"
-    head = markup.heading("Data tests", f"{counts}{_standing(order, '-result')}")
+    counts = f"{formats.count(passed)} of {formats.count(every)} passed"
+    head = markup.heading("Data tests", f"{counts}{_standing(order, '-result', len(tests), words)}")
     table = night_facts.test_table(shown, "Data tests", order)
     shell.linked_table("tests", head, table, shell.RUNS, by=TESTS_BY, pages=(TESTS_PAGE,))
     _below(f"tests-{run.run_id}", tests, TESTS_PAGE)
 
 
-def _standing(order: str, worst: str) -> str:
-    return ", worst first" if order == worst else ""
+def _standing(order: str, worst: str, found: int, words: str) -> str:
+    told = [f"{formats.count(found)} with “{words}”"] if words else []
+    return "".join(f", {part}" for part in [*told, *(["worst first"] if order == worst else [])])
 
 
 def _below(name: str, rows: Sequence[GateVerdict] | Sequence[DbtResult], part: str) -> None:

@@ -30,6 +30,8 @@ def stores(settings: Settings) -> Found:
         if not path.is_file():
             if what != "registry":  # made with the first model
                 faults.append(Fault(str(path), f"the {what} is missing", _RESTORE))
+        elif not path.stat().st_size:
+            faults.append(Fault(str(path), f"the {what} is empty", _RESTORE))
         elif said := integrity(path):
             faults.append(Fault(str(path), f"the {what} is damaged: {said}", _RESTORE))
     return f"{', '.join(sqlite_files(settings))}: every page", faults

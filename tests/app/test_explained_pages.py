@@ -285,6 +285,9 @@ def test_a_runs_gates_and_tests_are_paged_and_ordered_by_their_heads(portal: Ope
     names = {button.proto.label for button in app.get("download_button")}
     assert "Download as CSV" in names
     assert "✕ not found" in html_of(portal(story.settings.home, "runs", run=run_id, gates_by="height"))
+    app = portal(story.settings.home, "runs", run=run_id, words="UTILIZATION_3M mean")
+    assert [row[1] for row in rows_of(app, "Data tests")] == [f"account_features.{FEATURE}"]
+    assert "1 with “UTILIZATION_3M mean”" in html_of(app), "and no gate has them"
 
 
 def test_a_feature_on_a_card_says_what_it_is_and_opens_its_lineage(portal: Open, story: Story) -> None:

@@ -399,6 +399,15 @@ def test_each_head_orders_the_records(portal: Open, governed: tuple[Path, str], 
     assert shown == sorted(shown, reverse=by.startswith("-")) and len(shown) == count
 
 
+def test_promotions_are_found_by_their_words(portal: Open, governed: tuple[Path, str]) -> None:
+    def ids(words: str) -> list[str]:
+        return re.findall(
+            r">(pd_default-\d-[0-9a-f]{6})<", html_of(as_(portal, "ana", governed[0], "promotions", words=words))
+        )
+
+    assert governed[1] in ids("PD_DEFAULT version 2") and not ids("xyzzy")
+
+
 def test_a_versions_features_are_ordered_by_their_heads(portal: Open, governed: tuple[Path, str]) -> None:
     def shown(**query: str) -> list[list[str]]:
         return rows_of(as_(portal, "ana", governed[0], "models", model="pd_default", version="2", **query), "Features")

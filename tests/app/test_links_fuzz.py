@@ -19,7 +19,7 @@ KEYS = st.sampled_from(
      "page", "promotion", "record", "alert", "column", "order", "all", "q", "since", "month", "groups", "night",
      "nights", "grade", "decile", "product", "move", "by", "of", "prove", "baseline", "up", "down", "who", "what",
      "about", "until", "against", "table_by", "gates_by", "gates_page", "tests_by", "tests_page", "months_by",
-     "impact_by", "impact_page", "causes", "changes_page", "open_page", "resolved_page", "acknowledged_page",
+     "impact_by", "impact_page", "causes", "words", "changes_page", "open_page", "resolved_page", "acknowledged_page",
      "loan_servicing_page"]
 )  # fmt: skip
 VALUES = st.one_of(

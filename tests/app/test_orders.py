@@ -25,6 +25,14 @@ def test_what_has_no_value_stands_last_either_way_and_what_is_alike_stays(items:
             assert [i for i in valued if i[0] == key] == [i for i in items if i[0] == key]
 
 
+@given(st.lists(st.text("abC ", max_size=6)), st.text("abC ", max_size=4))
+def test_what_has_the_words_has_each_of_them_in_any_letters(items: list[str], words: str) -> None:
+    found = orders.having(items, words, str)
+    wanted = words.lower().split()
+    assert found == [i for i in items if not [w for w in wanted if w not in i.lower()]]
+    assert orders.having(items, "", str) == items
+
+
 def test_a_head_turns_the_order_that_it_has_chosen_and_begins_where_its_column_says() -> None:
     columns = [Column("name", order="name"), Column("note"), Column("PSI", "number", order="-psi")]
     table = markup.table(columns, [["a", "b", "c"]], "Figures", order="-psi")

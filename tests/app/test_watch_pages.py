@@ -298,6 +298,12 @@ def test_tonight_counts_the_open_alerts(portal: Open, watched: Path, history: Pa
 # ── Outcomes ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+def test_alerts_are_found_by_their_words(portal: Open, watched: Path) -> None:
+    app = portal(watched, "alerts", words="volume PAYMENTS")
+    assert [row[0] for row in rows_of(app, "Open alerts")] == [VOLUME_ALERT] and "Resolved" not in html_of(app)
+    assert "No alert has the words “xyzzy”" in html_of(portal(watched, "alerts", words="xyzzy"))
+
+
 def test_outcomes_open_at_the_newest_month_that_matured(portal: Open, watched: Path) -> None:
     app = portal(watched, "outcomes")
     page = html_of(app)

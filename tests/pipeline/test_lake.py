@@ -146,6 +146,8 @@ def test_a_file_that_was_cut_short_before_it_was_on_record_never_is(opened: tupl
         'Unable to connect to Postgres at "host=db port=9 password=canary user=u": refused',
         "postgres:host=db password='can\\'ary' user=u",
         "ducklake:postgres:user=u PASSWORD = canary'",
+        "postgres:user=u password=x&can;ary host=db",
+        "postgres:user=u sslpassword=canary host=db",
         "(psycopg.OperationalError) postgresql+psycopg://u:canary@db:5432/scoretrace refused",
         "https://u:canary@host.example/hook answered 500",
     ],

@@ -212,13 +212,35 @@ def test_a_payment_of_the_future_is_told_by_its_columns(lender: Lender) -> None:
         lender.land()
 
 
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.43, 0.7, 0.9, 0.999])
+def test_a_compressed_file_that_was_cut_anywhere_is_no_shorter_file(lender: Lender, share: float) -> None:
+    path = write_statements(lender.extracts, DAY, book(DAY, 500))
+    whole = gzip.compress(path.read_bytes())
+    path.with_name("statements.csv.gz").write_bytes(whole[: int(len(whole) * share)])
+    path.unlink()
+    with pytest.raises(LandingError, match=r"^statements.csv.gz cannot be read to its end"):
+        lender.land()
+    assert lender.count() == 0
+
+
+def test_a_file_that_is_changed_while_it_lands_is_not_landed(lender: Lender) -> None:
+    path = write_statements(lender.extracts, DAY, book(DAY))
+
+    def change(_: str) -> None:
+        path.write_bytes(path.read_bytes() + b"\n")
+
+    with pytest.raises(LandingError, match="was changed while it was landed"):
+        land(lender.con, lender.portfolio, DAY, lender.extracts, change)
+    assert lender.count() == 0
+
+
 @pytest.mark.parametrize("suffix", [".csv.gz", ".parquet"])
 def test_a_truncated_archive(lender: Lender, suffix: str) -> None:
     path = write_statements(lender.extracts, DAY, book(DAY, 500))
     whole = gzip.compress(path.read_bytes()) if suffix == ".csv.gz" else b"PAR1" + bytes(400)
     path.with_name("statements" + suffix).write_bytes(whole[: len(whole) // 2])
     path.unlink()
-    with pytest.raises(LandingError, match=f"^statements{re.escape(suffix)}[:,] ?[^/]*") as caught:
+    with pytest.raises(LandingError, match=f"^statements{re.escape(suffix)}[:, ] ?[^/]*") as caught:
         lender.land()
     assert "SELECT" not in caught.value.message, "a query of ours says nothing of the file"
     assert lender.count() == 0
