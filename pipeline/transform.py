@@ -196,6 +196,7 @@ class Warehouse:
     def _project(self) -> Manifest:
         if self._parsed is None:
             outcome = self._invoke("parse", [], self._constants(), None)
+            _raise_what_stopped(outcome)
             if not isinstance(outcome.result, Manifest):
                 raise ConfigError(
                     f"the dbt project cannot be parsed: {_first_lines(outcome.exception)}",
@@ -261,9 +262,8 @@ class Warehouse:
             variables = variables | {"tables_in_memory": self._small_tables(variables.get("tested_dates", [as_of]))}
         outcome = self._invoke(command, selection, variables, run_id)
         reported: Any = outcome.result
-        if reported is None and isinstance(outcome.exception, KeyboardInterrupt | TaskTimeout | OSError):
-            raise outcome.exception  # not dbt's fault: stopped from outside, or worth another try
         if reported is None:
+            _raise_what_stopped(outcome)
             raise BuildFailed(
                 f"dbt {command} did not run at {as_of}: {_first_lines(outcome.exception)}",
                 "correct the named file under dbt/ and run the same command again",
@@ -339,6 +339,13 @@ def whole_definition(compiled: str) -> str:
 
 
 # -- edges
+
+
+def _raise_what_stopped(outcome: dbtRunnerResult) -> None:
+    """Raise what ended dbt from outside (a signal, a limit of time, a full disk, no memory): no file of the project is
+    to blame for it, and it may be worth another try."""
+    if isinstance(outcome.exception, KeyboardInterrupt | TaskTimeout | OSError | MemoryError):
+        raise outcome.exception
 
 
 def _explain(as_of: date, bad: list[DbtNode]) -> tuple[str, str]:

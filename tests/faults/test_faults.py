@@ -17,10 +17,12 @@ from pathlib import Path
 import pytest
 from sqlalchemy import insert
 
-from pipeline import control, lake_files, ledger
+from pipeline import control, lake_files, ledger, portfolio
 from pipeline.backup import MANIFEST
 from pipeline.config import Settings
+from pipeline.faults import explained
 from pipeline.governance import audit, canonical_json, chain
+from pipeline.transform import Warehouse
 from tests.conftest import FIRST, SECOND, Cascade
 from tests.faults.conftest import SCORETRACE, call, doctor, doctor_by_hand, remounted
 
@@ -246,6 +248,17 @@ def test_a_disk_that_fills_up_in_the_night_stops_it_and_room_is_all_it_takes(
     assert done.returncode == 0, done.stderr[-3000:]
     assert content_of(settings, SECOND)
     assert doctor(settings) == {}
+
+
+def test_a_full_disk_is_no_fault_of_the_dbt_project(cascade: Cascade, small_disk: Callable[[int], Path]) -> None:
+    whole = sum(p.stat().st_size for p in cascade.settings.home.rglob("*") if p.is_file())
+    settings = cascade.copy(small_disk(whole + 100_000_000) / "home")
+    shutil.rmtree(settings.work_dir)
+    fill(settings.home.parent / "filler")
+    with pytest.raises(OSError, match="No space left") as refusal:
+        Warehouse(settings, portfolio.load(settings.portfolio_dir)).manifest()
+    told = explained(refusal.value, settings.home)
+    assert told is not None and "no room left on the disk" in told.message
 
 
 def fill(path: Path) -> None:
