@@ -204,6 +204,14 @@ def csv_button(
     )
 
 
+def list_foot(count: int, size: int, name: str, content: Callable[[], bytes], part: str = controls.PAGE) -> None:
+    """What stands below a list: the choice among its pages, and the whole of it as a file. Arguments as
+    ``controls.pager``'s and ``csv_button``'s."""
+    with st.container(horizontal=True, vertical_alignment="center", gap="large"):
+        controls.pager(count, size, part)
+        csv_button(name, content)
+
+
 def window_title(page: Page) -> str:
     """What a tab and the history call a page: what it is about, where the URL names one, and the night."""
     query = st.query_params

@@ -101,9 +101,9 @@ def _found(reader: Reader, graph: ColumnGraph, asked: str) -> None:
     links = [(n, session.address(column=n)) for n in shown]
     note = f"{place.start + 1} to {place.stop} of {len(found)}"
     shell.linked_table("found", markup.heading(title, note), table, shell.LINEAGE, links)
-    with st.container(horizontal=True, vertical_alignment="center", gap="large"):
-        controls.pager(len(found), _LISTED)
-        shell.csv_button("columns", lambda: exports.as_csv(lineage_facts.column_rows(found, graph, docs)))
+    shell.list_foot(
+        len(found), _LISTED, "columns", lambda: exports.as_csv(lineage_facts.column_rows(found, graph, docs))
+    )
 
 
 def _start(reader: Reader, graph: ColumnGraph) -> None:
@@ -241,9 +241,10 @@ def _features_downstream(
     table = lineage_facts.impact_table(shown, weights, docs, order)
     links = [(r.column, session.address(column=r.node)) for r in shown]
     shell.linked_table("impact", head, table, shell.LINEAGE, links, by=IMPACT_BY, pages=(IMPACT_PAGE,))
-    with st.container(horizontal=True, vertical_alignment="center", gap="large"):
-        controls.pager(len(features), FEATURES, IMPACT_PAGE)
-        shell.csv_button("impact", lambda: exports.as_csv(lineage_facts.impact_rows(features, weights)))
+    shell.list_foot(
+        len(features), FEATURES, "impact", lambda: exports.as_csv(lineage_facts.impact_rows(features, weights)),
+        IMPACT_PAGE,
+    )  # fmt: skip
 
 
 def _neighbours(reader: Reader, graph: ColumnGraph, node: str) -> None:
@@ -311,9 +312,8 @@ def _compare(reader: Reader, graph: ColumnGraph) -> None:
     if rows := lineage_facts.change_rows(difference):
         place = controls.pages(len(rows), _LISTED, CHANGES_PAGE)
         st.html(markup.block(lineage_facts.change_table(rows[place.start : place.stop])))
-        with st.container(horizontal=True, vertical_alignment="center", gap="large"):
-            controls.pager(len(rows), _LISTED, CHANGES_PAGE)
-            shell.csv_button(f"lineage-{chosen}-{reader.as_of}", lambda: exports.as_csv(rows))
+        name = f"lineage-{chosen}-{reader.as_of}"
+        shell.list_foot(len(rows), _LISTED, name, lambda: exports.as_csv(rows), CHANGES_PAGE)
 
 
 def _hops(part: str) -> int:

@@ -210,10 +210,8 @@ def _features(home: Home, f: ValidationFacts, effect: Mapping[str, float]) -> No
     if not _in_lineage(home, [f"{of}.{x.name}" for x in shown]):
         links = []
     shell.linked_table("features", markup.heading("Features", note), table, shell.MODELS, links, to=shell.LINEAGE)
-    with st.container(horizontal=True, vertical_alignment="center", gap="large"):
-        controls.pager(len(f.features), model_facts.SHOWN_FEATURES)
-        rows = model_facts.feature_rows(f.features, effect)
-        shell.csv_button(f"features-{f.version.name}-v{f.version.version}", lambda: exports.as_csv(rows))
+    rows, name = model_facts.feature_rows(f.features, effect), f"features-{f.version.name}-v{f.version.version}"
+    shell.list_foot(len(rows), model_facts.SHOWN_FEATURES, name, lambda: exports.as_csv(rows))
 
 
 def _in_lineage(home: Home, columns: list[str]) -> bool:

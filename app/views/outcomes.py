@@ -105,8 +105,12 @@ def _cohort(row: StoredPerformance | StoredGroup) -> str:
     return f"{row.month:%Y-%m}-v{row.model_version}-{row.origin}"
 
 
+def _cohort_words(row: StoredPerformance | StoredGroup) -> str:
+    return f"{row.month:%b %Y}, v{row.model_version}, scored {row.origin}"
+
+
 def _name(row: StoredPerformance) -> str:
-    return f"{row.month:%b %Y}, v{row.model_version}, scored {row.origin}, {row.kind}"
+    return f"{_cohort_words(row)}, {row.kind}"
 
 
 def _months(known: Outcomes, holdout: Holdout | None) -> None:
@@ -179,7 +183,7 @@ def _fairness(groups: Sequence[StoredGroup]) -> None:
         st.html(markup.block(markup.quiet("No protected attribute is stored for this model's subjects.")))
         return
     newest_first = sorted(groups, key=lambda g: (g.month, g.model_version, g.origin), reverse=True)
-    cohorts = {_cohort(g): f"{g.month:%b %Y}, v{g.model_version}, scored {g.origin}" for g in newest_first}
+    cohorts = {_cohort(g): _cohort_words(g) for g in newest_first}
     asked = st.query_params.get("groups", "")
     chosen = asked if asked in cohorts else next(iter(cohorts))
     if len(cohorts) > 1:

@@ -79,10 +79,10 @@ def _list(home: Home) -> None:
     table = run_facts.run_table(runs, published, home.zone, "Runs", order)
     links = [(r.run_id, session.address(run=r.run_id)) for r in runs]
     shell.linked_table("runs", markup.heading("On record", note), table, shell.RUNS, links)
-    with st.container(horizontal=True, vertical_alignment="center", gap="large"):
-        controls.pager(count, PAGE_SIZE)
-        chosen = [kind] if kind else []
-        shell.csv_button("runs", lambda: exports.as_csv(map(vars, ledger.runs(home.engine, kinds=chosen, order=order))))
+    chosen = [kind] if kind else []
+    shell.list_foot(
+        count, PAGE_SIZE, "runs", lambda: exports.as_csv(map(vars, ledger.runs(home.engine, kinds=chosen, order=order)))
+    )
 
 
 # ── one run ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -152,7 +152,8 @@ def _gates(run: Run, gates: Sequence[GateVerdict], words: str) -> None:
     head = markup.heading("Gates", f"{passed} of {every} passed{_standing(order, '-verdict', len(gates), words)}")
     table = night_facts.gate_table(shown, "Gate verdicts", order)
     shell.linked_table("gates", head, table, shell.RUNS, by=GATES_BY, pages=(GATES_PAGE,))
-    _below(f"gates-{run.run_id}", gates, GATES_PAGE)
+    name = f"gates-{run.run_id}"
+    shell.list_foot(len(gates), _LISTED, name, lambda: exports.as_csv(map(asdict, gates)), GATES_PAGE)
 
 
 def _tests(run: Run, tests: list[DbtResult], words: str) -> None:
@@ -169,19 +170,13 @@ def _tests(run: Run, tests: list[DbtResult], words: str) -> None:
     head = markup.heading("Data tests", f"{counts}{_standing(order, '-result', len(tests), words)}")
     table = night_facts.test_table(shown, "Data tests", order)
     shell.linked_table("tests", head, table, shell.RUNS, by=TESTS_BY, pages=(TESTS_PAGE,))
-    _below(f"tests-{run.run_id}", tests, TESTS_PAGE)
+    name = f"tests-{run.run_id}"
+    shell.list_foot(len(tests), _LISTED, name, lambda: exports.as_csv(map(asdict, tests)), TESTS_PAGE)
 
 
 def _standing(order: str, worst: str, found: int, words: str) -> str:
     told = [f"{formats.count(found)} with “{words}”"] if words else []
     return "".join(f", {part}" for part in [*told, *(["worst first"] if order == worst else [])])
-
-
-def _below(name: str, rows: Sequence[GateVerdict] | Sequence[DbtResult], part: str) -> None:
-    """The pages of a list and the whole of it as a file."""
-    with st.container(horizontal=True, vertical_alignment="center", gap="large"):
-        controls.pager(len(rows), _LISTED, part)
-        shell.csv_button(name, lambda: exports.as_csv(map(asdict, rows)))
 
 
 def _models(home: Home, models: list[DbtResult]) -> None:
