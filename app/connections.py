@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 import duckdb
 import streamlit as st
 
 from app.session import Home, Reader
+from lineage.ended import snapshot_with_scores
 from pipeline import lake
 from pipeline.config import Settings
-from pipeline.errors import NotFound
+from pipeline.errors import ConfigError
+from pipeline.ledger import Publication
 from pipeline.sql import ident
 
 
@@ -22,10 +26,18 @@ def on_night(reader: Reader) -> duckdb.DuckDBPyConnection:
     """A cursor that sees the lake as the reader's publication left it, and no other state of it."""
     home, publication = reader.home, reader.publication
     instance = _instance(home.identity, home.settings)
-    name, _ = _night(home.identity, publication.snapshot_id, home.settings, instance)
+    night = _night(home.identity, publication.snapshot_id, publication, home.settings, instance)
     cursor = instance.cursor()
-    cursor.execute(f"USE {ident(name)}")
+    cursor.execute(f"USE {ident(night.name)}")
     return cursor
+
+
+def has_ended(reader: Reader) -> bool:
+    """Whether retention took the night's own snapshot: its scores are read from a later one that shows the same."""
+    home, publication = reader.home, reader.publication
+    instance = _instance(home.identity, home.settings)
+    night = _night(home.identity, publication.snapshot_id, publication, home.settings, instance)
+    return night.snapshot != publication.snapshot_id
 
 
 @st.cache_resource(show_spinner=False, max_entries=2)
@@ -49,23 +61,49 @@ def current(home: Home) -> duckdb.DuckDBPyConnection:
     return cursor
 
 
-def _detach(night: tuple[str, duckdb.DuckDBPyConnection]) -> None:
-    name, instance = night
-    instance.cursor().execute(f"DETACH DATABASE IF EXISTS {ident(name)}")
+@dataclass(frozen=True)
+class _Night:
+    """The lake at one snapshot, attached under a name of its own."""
+
+    name: str
+    snapshot: int
+    instance: duckdb.DuckDBPyConnection
+
+
+def _detach(night: _Night) -> None:
+    night.instance.cursor().execute(f"DETACH DATABASE IF EXISTS {ident(night.name)}")
 
 
 @st.cache_resource(show_spinner=False, max_entries=64, on_release=_detach)
 def _night(
-    identity: str, snapshot: int, _settings: Settings, _instance: duckdb.DuckDBPyConnection
-) -> tuple[str, duckdb.DuckDBPyConnection]:
-    """Attach the lake at one snapshot, under a name of its own; returns the name and the instance it is in."""
-    name = f"night_{snapshot}"
-    attach, _, options = lake.attach_sql(_settings, read_only=True, snapshot=snapshot).rpartition(f" AS {lake.ALIAS} ")
+    identity: str,
+    published_at: int,
+    _publication: Publication,
+    _settings: Settings,
+    _instance: duckdb.DuckDBPyConnection,
+) -> _Night:
+    """Attach the lake as a night was published, or at the snapshot that still shows its scores.
+
+    published_at: the publication's snapshot, which with the home says what is cached. Raises NotFound when neither is
+    there.
+    """
+    night = _Night(f"night_{published_at}", published_at, _instance)
     try:
-        _instance.cursor().execute(f"{attach.replace('ATTACH', 'ATTACH IF NOT EXISTS', 1)} AS {ident(name)} {options}")
+        _attach(_settings, night)
     except duckdb.Error as error:
-        raise NotFound(
-            f"the published snapshot {snapshot} cannot be read from the lake: {error}",
-            "see `scoretrace status`, or restore the home's lake folder from a backup",
-        ) from error
-    return name, _instance
+        if "snapshot" not in str(error).lower():
+            raise ConfigError(
+                f"the lake of {_settings.home} cannot be opened: {error}",
+                "run `scoretrace doctor`; `scoretrace restore BACKUP NEW_HOME` puts the whole home back",
+            ) from error
+        night = replace(night, snapshot=snapshot_with_scores(_settings, _publication))
+        _attach(_settings, night)
+    return night
+
+
+def _attach(settings: Settings, night: _Night) -> None:
+    attach, _, options = lake.attach_sql(settings, read_only=True, snapshot=night.snapshot).rpartition(
+        f" AS {lake.ALIAS} "
+    )
+    attach = attach.replace("ATTACH", "ATTACH IF NOT EXISTS", 1)
+    night.instance.cursor().execute(f"{attach} AS {ident(night.name)} {options}")

@@ -6,7 +6,8 @@ from contextlib import closing
 from datetime import date
 from typing import Any
 
-from pipeline import lake, ledger
+from lineage.ended import lake_with_scores
+from pipeline import ledger
 from pipeline.config import Settings
 from pipeline.errors import NotFound
 from pipeline.home import open_home
@@ -82,7 +83,7 @@ def published_scores(settings: Settings, as_of: date, subject: str, limit: int) 
             f"nothing is published for {as_of}",
             f"the newest night is {newest.as_of}" if newest else f"run `scoretrace nightly --as-of {as_of}` first",
         )
-    with closing(lake.connect(settings, snapshot=published.snapshot_id)) as con:
+    with closing(lake_with_scores(settings, published)) as con:
         found = con.execute(
             f"SELECT * FROM {ident('scores', f'{subject}_scores')} WHERE as_of_date = ? "
             f"ORDER BY {ident(f'{subject}_id')} LIMIT ?",

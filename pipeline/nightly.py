@@ -6,7 +6,6 @@ again. Readers see the last publication until the new one is written; what is wa
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -31,7 +30,7 @@ from pipeline.monitoring.alerts import Explain
 from pipeline.portfolio import ModelSpec, Portfolio, files_of
 from pipeline.registry import Registry
 from pipeline.runs import FAILED, SUCCEEDED, RunLedger
-from pipeline.score import ScoreResult, partition_sha256, score
+from pipeline.score import ScoreResult, content_sha256, score
 from pipeline.train import TrainingOutcome
 from pipeline.transform import BuildFailed, BuildResult, Warehouse
 from pipeline.writing import writer
@@ -265,10 +264,7 @@ def publish_task(work: Work) -> TaskResult:
     built = build(work, select=("path:models/marts",))
     with work.session() as con:
         snapshot = lake.current_snapshot(con)
-        hashes = {
-            spec.subject: partition_sha256(con, f"scores.{spec.subject}_scores", work.as_of)
-            for spec in work.portfolio.models
-        }
+        content = content_sha256(con, (spec.subject for spec in work.portfolio.models), work.as_of)
     counts = {spec.subject: s.rows for spec, s in zip(work.portfolio.models, work.scores, strict=True)}
     landed_at = datetime.now(UTC)
     due = work.portfolio.due(work.as_of)
@@ -277,7 +273,7 @@ def publish_task(work: Work) -> TaskResult:
         "snapshot_id": snapshot,
         "accounts": counts.get("account", 0),
         "applications": counts.get("application", 0),
-        "content_sha256": combined_sha256(hashes),
+        "content_sha256": content,
         "models": [
             {"name": s.model.name, "version": s.model.version, "digest": s.model.digest, "subject": spec.subject,
              "rows": s.rows}
@@ -336,11 +332,6 @@ def build(
         raise
     work.ledger.add_dbt_results(result.nodes)
     return result
-
-
-def combined_sha256(hashes: dict[str, str]) -> str:
-    """One hash over the published partitions, in subject order."""
-    return hashlib.sha256("\n".join(f"{k} {v}" for k, v in sorted(hashes.items())).encode()).hexdigest()
 
 
 NIGHT: Graph[Work] = Graph(

@@ -6,9 +6,10 @@ partition is replaced in one transaction, so a night killed here and run again e
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
@@ -150,6 +151,12 @@ def partition_sha256(con: duckdb.DuckDBPyConnection, table: str, as_of: date) ->
     for batch in reader:
         digest.update(batch)
     return digest.hexdigest()
+
+
+def content_sha256(con: duckdb.DuckDBPyConnection, subjects: Iterable[str], as_of: date) -> str:
+    """One hash over what a night published: the partition of each of these kinds of subject, in their order."""
+    hashes = {s: partition_sha256(con, f"scores.{s}_scores", as_of) for s in subjects}
+    return hashlib.sha256("\n".join(f"{k} {v}" for k, v in sorted(hashes.items())).encode()).hexdigest()
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import streamlit as st
 
 from app import (
     charts,
+    connections,
     controls,
     data,
     explanations,
@@ -44,6 +45,17 @@ def page() -> None:
     if reader is None:
         shell.nothing_published(session.open_home())
         return
+    if connections.has_ended(reader):
+        st.html(
+            markup.block(
+                markup.alarm(
+                    "none",
+                    f"the night of {formats.day(reader.as_of)} cannot be computed again",
+                    "Retention ended its snapshot. The scores are those that were published: their content hash is the "
+                    "same. Features and rows are as the lake has them since.",
+                )
+            )
+        )
     for subject in data.SUBJECTS:
         if subject_id := st.query_params.get(subject):
             _subject(reader, subject, subject_id)

@@ -7,23 +7,26 @@ import hashlib
 import io
 import json
 import re
+from contextlib import closing
 from datetime import UTC, date, datetime
 from pathlib import Path
 from urllib.parse import parse_qs
 
 import pytest
+import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from app import data, exports, formats, session
 from app.acting import SignedIn
 from app.auditing import record
+from app.reports import published_scores
 from lineage.explained import explained
 from lineage.personal_data import MASK, personal_features
 from lineage.recording import recording
-from pipeline import archive, ledger
+from pipeline import archive, lake, ledger
 from pipeline import home as homes
 from pipeline.contracts import PRODUCTS
-from pipeline.errors import AccessDenied
+from pipeline.errors import AccessDenied, NotFound
 from pipeline.governance import audit, identity, users
 from pipeline.governance.access import Actor
 from tests.app.conftest import Open, html_of
@@ -363,3 +366,35 @@ def test_a_list_is_taken_by_who_may_and_on_record(own_story: Story) -> None:
     assert taken.facts["file_sha256"] == hashlib.sha256(content).hexdigest()
     with pytest.raises(AccessDenied, match=r"scores\.export"):
         exports.scores(reader, chosen, "-pd", viewer)
+
+
+# ── a night whose replay has ended ───────────────────────────────────────────────────────────────────────────
+
+
+def test_a_night_whose_replay_ended_shows_the_scores_it_published_and_no_others(portal: Open, own_story: Story) -> None:
+    home, subject = own_story.settings.home, account(own_story)
+    night = ledger.publication_for(own_story.engine, FIRST)
+    assert night is not None
+    before = published_scores(own_story.settings, FIRST, "account", 5)
+    shown = rows_of(portal(home, "scores", as_of=str(FIRST)), "Accounts")
+    assert "cannot be computed again" not in html_of(portal(home, "scores", as_of=str(FIRST)))
+    with closing(lake.connect(own_story.settings, read_only=False)) as con:
+        con.execute(f"CALL ducklake_expire_snapshots('lake', versions => [{night.snapshot_id}])")
+    st.cache_resource.clear()  # as a server that is started after the maintenance
+    assert published_scores(own_story.settings, FIRST, "account", 5) == before
+    page = portal(home, "scores", as_of=str(FIRST))
+    assert "cannot be computed again" in html_of(page)
+    assert rows_of(page, "Accounts") == shown
+    page = portal(home, "scores", as_of=str(FIRST), account=subject)
+    assert "cannot be computed again" in html_of(page) and "has been expired" in html_of(page)
+
+    with closing(lake.connect(own_story.settings, read_only=False)) as con:
+        con.execute(
+            "UPDATE scores.account_scores SET pd = pd / 2 WHERE as_of_date = ? AND account_id = ?", [FIRST, subject]
+        )
+        gone = list(range(night.snapshot_id, lake.current_snapshot(con)))
+        con.execute(f"CALL ducklake_expire_snapshots('lake', versions => {gone})")
+    st.cache_resource.clear()
+    with pytest.raises(NotFound, match="is not what it published"):
+        published_scores(own_story.settings, FIRST, "account", 5)
+    assert "is not what it published" in html_of(portal(home, "scores", as_of=str(FIRST)))

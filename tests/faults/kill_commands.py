@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from app.auditing import record
-from pipeline import home, lake, ledger, nightly
+from pipeline import home, lake, ledger
 from pipeline.config import Settings, prepare_process
 from pipeline.doctor.examine import examine
 from pipeline.errors import ScoretraceError
@@ -33,7 +33,7 @@ from pipeline.governance import identity, users
 from pipeline.governance.approvals import Approvals
 from pipeline.monitoring.alerts import alerts_of
 from pipeline.registry import Registry
-from pipeline.score import partition_sha256
+from pipeline.score import content_sha256
 from pipeline.sql import ident, literals
 from tests.conftest import SECOND, THIRD, make_cascade
 from tests.faults.conftest import SCORETRACE
@@ -248,12 +248,7 @@ def _content(settings: Settings, publication: ledger.Publication) -> str | None:
     """The hash of what readers of a published night get, from the lake; None where its snapshot is gone."""
     try:
         with closing(lake.connect(settings, snapshot=publication.snapshot_id)) as con:
-            return nightly.combined_sha256(
-                {
-                    m.subject: partition_sha256(con, f"scores.{m.subject}_scores", publication.as_of)
-                    for m in publication.models
-                }
-            )
+            return content_sha256(con, (m.subject for m in publication.models), publication.as_of)
     except ScoretraceError:
         return None
 

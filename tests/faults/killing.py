@@ -26,7 +26,7 @@ from typing import Any
 from pipeline import home, lake, ledger, nightly
 from pipeline.config import Settings
 from pipeline.runs import RunLedger
-from pipeline.score import partition_sha256
+from pipeline.score import content_sha256
 from pipeline.transform import BuildResult, Warehouse
 from tests.signing_off import at_the_home
 
@@ -282,11 +282,8 @@ def _read_for_ever(settings: Settings, counted: Path) -> None:
         publication = ledger.latest_publication(engine)
         assert publication is not None
         with closing(lake.connect(settings, snapshot=publication.snapshot_id)) as con:
-            hashes = {
-                m.subject: partition_sha256(con, f"scores.{m.subject}_scores", publication.as_of)
-                for m in publication.models
-            }
-        assert nightly.combined_sha256(hashes) == publication.content_sha256, publication
+            content = content_sha256(con, (m.subject for m in publication.models), publication.as_of)
+        assert content == publication.content_sha256, publication
         count += 1
         partial = counted.with_suffix(".new")
         partial.write_text(json.dumps(count))
