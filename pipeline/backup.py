@@ -8,6 +8,7 @@ unfinished in it. What lies in PostgreSQL is not copied here, and has to be dump
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -182,7 +183,15 @@ def _copied(source: Path, target: Path, link: bool) -> str:
     """Copy (or link) a file and return the SHA-256 of what was read; its mode and times stay."""
     target.parent.mkdir(parents=True, exist_ok=True)
     if link:
-        os.link(source, target)
+        try:
+            os.link(source, target)
+        except OSError as error:
+            if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP):
+                raise
+            raise ConfigError(
+                f"{target.parent} cannot hold links to {source}: it is on another disk, or of a kind without them",
+                "leave --link away: a copy on another disk is the better backup",
+            ) from error
         return lake_files.sha256_of(target)
     digest = hashlib.sha256()
     with source.open("rb") as read, target.open("xb") as written:

@@ -60,7 +60,8 @@ def restore(source: Path, home: Path, *, progress: Callable[[str], None] = lambd
 
 @dataclass(frozen=True)
 class Mended:
-    """put_back: paths of files, below the home. left: files of the lake that are damaged still, each as a sentence."""
+    """put_back: paths of files, below the home. left: files that are damaged still, each as a sentence: in the lake, or
+    in the backup too."""
 
     put_back: tuple[str, ...]
     left: tuple[str, ...]
@@ -78,17 +79,19 @@ def mend(source: Path, settings: Settings, *, progress: Callable[[str], None] = 
     engine = ledger.open_ledger(settings)
     try:
         with writer_lease(settings, engine, "restore --damaged-only"):
-            put_back = _put_back(source, manifest, settings, progress)
-        return Mended(put_back, tuple(map(str, lake_files.damaged(settings, engine))))
+            put_back, unusable = _put_back(source, manifest, settings, progress)
+        return Mended(put_back, (*unusable, *map(str, lake_files.damaged(settings, engine))))
     finally:
         engine.dispose()
 
 
 def _put_back(
     source: Path, manifest: Mapping[str, Any], settings: Settings, progress: Callable[[str], None]
-) -> tuple[str, ...]:
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Put back what can be; returns the paths of these, and a sentence for each that is no good in the backup either:
+    one bad file of a backup is no reason to leave the others damaged."""
     named = {f"lake/data/{f.path}" for f in lake_files.named_in(settings.lake_catalog)}
-    mended = []
+    mended, unusable = [], []
     for relative, facts in manifest["files"].items():
         if not relative.startswith(_WRITE_ONCE) or (relative.startswith("lake/data/") and relative not in named):
             continue
@@ -97,11 +100,16 @@ def _put_back(
             continue
         partial = target.with_name(f".{target.name}.partial")  # the lease's holder alone writes here
         partial.unlink(missing_ok=True)  # of one that was killed
-        _put(source / relative, partial, facts)
+        try:
+            _put(source / relative, partial, facts)
+        except HomeDamaged as error:
+            if not relative.startswith("lake/data/"):  # those of the lake are looked at when all is done
+                unusable.append(error.message)
+            continue
         partial.replace(target)
         progress(f"put back {relative}")
         mended.append(relative)
-    return tuple(mended)
+    return tuple(mended), tuple(unusable)
 
 
 def read_manifest(source: Path) -> dict[str, Any]:

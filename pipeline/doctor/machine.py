@@ -115,7 +115,7 @@ def unfinished(home: Home) -> Found:
         Fault(
             f"run {row.run_id}",
             "its process ended without a word",
-            f"`{_AGAIN.get(row.kind, 'scoretrace ' + row.kind).format(as_of=row.as_of)}`: "
+            f"`{_AGAIN.get(row.kind, 'scoretrace ' + row.kind).format(as_of=row.as_of)}`, with the options it had: "
             "what was half done is done over",
         )
         for row in rows

@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 
 from pipeline import lake, lake_files, ledger, retention
 from pipeline.config import Settings
+from pipeline.doctor import archived
 from pipeline.doctor.facts import Fault, Found, Home
 from pipeline.doctor.machine import sqlite_files
 from pipeline.errors import ModelRefused, ScoretraceError
@@ -90,21 +91,13 @@ def archive(home: Home) -> Found:
         if lake_files.sha256_of(p) != p.name
     ]
     present = {p.name for p in paths}
-    for digest, run_id in _archived_by_nights(home):
-        if digest not in present:
-            faults.append(Fault(f"archive {digest}", f"run {run_id} kept it, and it is missing", _MEND))
-    return f"{len(paths):,} files by SHA-256", faults
-
-
-def _archived_by_nights(home: Home) -> list[tuple[str, str]]:
-    """What the published nights' runs archived: without it they cannot be replayed."""
-    found: dict[str, str] = {}
-    for publication in ledger.publications(home.engine):
-        for result in ledger.dbt_results(home.engine, publication.run_id):
-            for digest in (result.executed_sha256, result.definition_sha256):
-                if digest:
-                    found.setdefault(digest, publication.run_id)
-    return list(found.items())
+    wanted = archived.named(home.engine, Registry(home.settings), home.portfolio)
+    faults += [
+        Fault(f"archive {digest}", f"{record} names it, and it is missing", _MEND)
+        for digest, record in wanted.items()
+        if digest not in present
+    ]
+    return f"{len(paths):,} files by SHA-256; records name {len(wanted):,} of them", faults
 
 
 def audit_log(home: Home) -> Found:

@@ -132,6 +132,14 @@ def test_a_manifest_that_leads_out_of_the_backup_is_refused(published: Settings,
         restore(place, tmp_path / "again")
 
 
+def test_links_to_another_disk_are_refused(published: Settings, small_disk: Callable[[int], Path]) -> None:
+    place = small_disk(400_000_000) / "copy"
+    with pytest.raises(ConfigError, match="another disk") as refusal:
+        copy_of(published, place, link=True)
+    assert "leave --link away" in refusal.value.next_step
+    assert not list(place.parent.iterdir())
+
+
 def test_a_copy_that_was_stopped_leaves_nothing(published: Settings, tmp_path: Path) -> None:
     def stop(line: str) -> None:
         if "registry" in line:

@@ -17,11 +17,13 @@ from pathlib import Path
 import pytest
 from sqlalchemy import insert
 
-from pipeline import control, lake_files, ledger, portfolio
+from pipeline import archive, control, lake_files, ledger, portfolio
 from pipeline.backup import MANIFEST
 from pipeline.config import Settings
+from pipeline.doctor import archived
 from pipeline.faults import explained
 from pipeline.governance import audit, canonical_json, chain
+from pipeline.registry import Registry
 from pipeline.transform import Warehouse
 from tests.conftest import FIRST, SECOND, Cascade
 from tests.faults.conftest import SCORETRACE, call, doctor, doctor_by_hand, remounted
@@ -107,6 +109,29 @@ def test_a_backup_that_lacks_a_damaged_file_says_so(own_home: Settings, kept: Pa
     told = " ".join(done.stderr.split())
     assert done.returncode == 1 and "1 files are damaged still" in told and path.name in told
     assert "scoretrace backfill" in told
+
+
+def test_what_records_name_in_the_archive_is_missed_and_comes_back_but_for_what_the_backup_lost(
+    own_home: Settings, kept: Path, tmp_path: Path
+) -> None:
+    engine = ledger.open_ledger(own_home)
+    wanted = archived.named(engine, Registry(own_home), portfolio.load(own_home.portfolio_dir))
+    engine.dispose()
+    kinds = {record.split()[0] for record in wanted.values()}
+    assert kinds == {"run", "model"}, "a recipe is a version's own"
+    older = tmp_path / "older"
+    shutil.copytree(kept, older)
+    lost = sorted(wanted)
+    for digest in lost:
+        archive.path_of(own_home, digest).unlink()
+    gone = archive.path_of(Settings.at(older), lost[0])
+    gone.write_bytes(b"not these bytes")
+    assert {f["about"] for f in doctor(own_home)["archive"]} == {f"archive {digest}" for digest in lost}
+    done = call(own_home, "restore", str(older), str(own_home.home), "--damaged-only")
+    assert done.returncode == 1 and f"{len(lost) - 1} files put back" in done.stdout
+    assert "1 files are damaged still" in " ".join(done.stderr.split()) and lost[0] in done.stderr
+    (fault,) = doctor(own_home)["archive"]
+    assert lost[0] in fault["about"]
 
 
 def test_a_corrupt_catalog_is_named_and_the_whole_home_comes_back(
