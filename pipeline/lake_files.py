@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from pipeline.sql import literal
 
 _OF_ONE_NIGHT = ("scores", "marts")
 """Schemas whose rows are each of one night, and which no later night's result rests on."""
+PARTITION = "as_of_date"
 _AT_ONCE = 2
 _REPAIR = "stop the nights, run `scoretrace doctor`, and put the named files back from `scoretrace backup`"
 
@@ -138,6 +140,32 @@ def require_whole(settings: Settings, engine: Engine) -> None:
 def require_all_whole(settings: Settings, engine: Engine) -> None:
     """Raise HomeDamaged when any file that the catalog names, of any snapshot, is not as it was written."""
     _refuse(settings, damaged(settings, engine))
+
+
+class SingleNights:
+    """Looks at what is of one night each (features, scores) before a later run reads it again; each file once."""
+
+    def __init__(self, settings: Settings, engine: Engine) -> None:
+        self._settings, self._engine = settings, engine
+        self._looked_at: set[str] = set()
+
+    @cached_property
+    def _live(self) -> tuple[LakeFile, ...]:
+        return tuple(f for f in named_in(self._settings.lake_catalog) if f.live)
+
+    def require_whole(self, schema: str, table: str, nights: Iterable[date]) -> None:
+        """Raise HomeDamaged when a live file of these nights, of a table that is kept in such partitions, is not as it
+        was written. Files of the run under way are not on record yet, and are looked at from the outside only."""
+        folders = {f"{PARTITION}={night}" for night in nights}
+        asked = [
+            f
+            for f in self._live
+            if (f.schema, f.table) == (schema, table)
+            and folders & set(Path(f.path).parts)
+            and f.path not in self._looked_at
+        ]
+        _refuse(self._settings, damaged(self._settings, self._engine, asked))
+        self._looked_at.update(f.path for f in asked)
 
 
 def _read_again(file: LakeFile) -> bool:

@@ -14,7 +14,7 @@ import duckdb
 from sqlalchemy import Engine
 
 from pipeline import booster as native
-from pipeline import lake, ledger
+from pipeline import lake, lake_files, ledger
 from pipeline.config import Settings
 from pipeline.errors import NotFound
 from pipeline.features import FeatureSpec
@@ -83,8 +83,11 @@ def watch(night: Night, *, baseline_version: Mapping[str, int] | None = None) ->
     be read any more has no baseline; the night says so and goes on. Returns what is said of it in the ledger.
     """
     baselines.require_tables(night.con)
+    files, as_of = lake_files.SingleNights(night.settings, night.engine), night.publication.as_of
     watched, without = [], []
     for scored in night.publication.models:
+        for schema in ("features", "scores"):  # of a night of long ago: nothing has read them since
+            files.require_whole(schema, f"{scored.subject}_{schema}", [as_of])
         spec = night.portfolio.model(scored.name)
         chosen = (baseline_version or {}).get(scored.name)
         for number in dict.fromkeys([scored.version, *([chosen] if chosen else [])]):
@@ -95,10 +98,10 @@ def watch(night: Night, *, baseline_version: Mapping[str, int] | None = None) ->
                     raise
                 without.append(error.message)
                 night.progress(f"      ▲ {error.message}")
-    as_of = night.publication.as_of
     became = outcomes.measure_outcomes(
-        night.con, night.portfolio, as_of, night.run_id, record=scoring_record(night.engine, as_of)
-    )
+        night.con, night.portfolio, as_of, night.run_id, record=scoring_record(night.engine, as_of),
+        before_reading=lambda cohort: files.require_whole("scores", f"{cohort.subject}_scores", cohort.nights),
+    )  # fmt: skip
     told = _judge(night)
     for line in told:
         night.progress(f"      ▲ {line}")

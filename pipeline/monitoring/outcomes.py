@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from datetime import date
 from decimal import Decimal
@@ -71,12 +71,14 @@ def measure_outcomes(
     run_id: str,
     *,
     record: ScoringRecord | None = None,
+    before_reading: Callable[[Cohort], None] = lambda _: None,
 ) -> OutcomeReport:
     """Measure every cohort of published scores that is new or changed at a night, and replace the night's partition.
 
     con: the lease holder's connection, in no transaction. record: ``cohorts.scoring_record``, by which scores that
     were never published and rows that a model learnt from are known; without it every stored score counts, and
-    backfilled scores leave out the members of every training set. Nothing known only after the night is used, and
+    backfilled scores leave out the members of every training set. before_reading: told of each cohort whose scores are
+    about to be read, to refuse damaged ones. Nothing known only after the night is used, and
     a second run writes the same rows (but for ``run_id``).
     """
     outcome_tables.create(con)
@@ -90,6 +92,7 @@ def measure_outcomes(
         for cohort in cohorts.cohorts(con, portfolio, spec.subject, as_of, record):
             stamp = _stamp(cohort, as_of, run_id)
             if cohort.month == as_of.replace(day=1):
+                before_reading(cohort)
                 shared = {k: v for k, v in stamp.items() if k != "kind"}
                 groups = group_fairness.by_group(con, cohort, as_of, cut_off, record)
                 rows["fairness"] += [shared | row for row in groups]
@@ -97,6 +100,7 @@ def measure_outcomes(
             if stored.get(_key(stamp)) == inputs:
                 unchanged += 1
                 continue
+            before_reading(cohort)
             filled = cohorts.fill(con, portfolio, cohort, as_of, record)
             try:
                 take = measure if cohort.kind(as_of) == MATURED else estimate

@@ -84,8 +84,9 @@ def test_a_flipped_bit_is_found_by_its_digest(
     path.write_bytes(body)
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))  # as a disk's own fault leaves it
     if schema == "scores":  # no night reads it again: maintenance would, and write it anew under a digest of its own
-        done = call(own_home, "maintain")
-        assert done.returncode == 1 and path.name in done.stderr and path.is_file()
+        for command in (["maintain"], ["monitor", "--as-of", str(FIRST)]):
+            done = call(own_home, *command)
+            assert done.returncode == 1 and path.name in done.stderr and path.is_file()
     else:
         refused(own_home, path.name, "SHA-256", "scoretrace doctor")
         still_as_it_was(own_home, cascade, content_of)
