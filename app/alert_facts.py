@@ -95,16 +95,16 @@ def _until(alert: Alert) -> str:
 
 def event_table(events: Sequence[Event], zone: ZoneInfo) -> Table:
     """What happened to an alert, newest first, each with its record in the audit log."""
-    columns = [Column("when"), Column("what"), Column("by"), Column("of the night"), Column("said", "wrap fill"),
-               Column("audit record", "number")]  # fmt: skip
+    columns = [Column("record", "number"), Column("when"), Column("what"), Column("by"), Column("of the night"),
+               Column("said", "wrap fill")]  # fmt: skip
     rows: list[list[Cell]] = [
         [
+            str(e.seq),
             markup.at(e.at, zone),
             _ACTIONS.get(e.action, e.action),
             e.actor,
             str(e.detail.get("as_of", formats.MISSING)),
             _said(e),
-            str(e.seq),
         ]
         for e in events
     ]

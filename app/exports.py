@@ -6,7 +6,7 @@ import csv
 import hashlib
 import io
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 
 from app import auditing, data
@@ -40,14 +40,24 @@ def scores(reader: Reader, chosen: Filter, order: str, actor: Actor) -> bytes:
     guard.require(reader.home.engine, actor, "scores.export", about)
     table = data.listed(reader, chosen, order, MOST)
     content = as_csv(row for batch in table.to_batches(max_chunksize=10_000) for row in batch.to_pylist())
+    asked = {"order": order, "filter": {k: str(v) for k, v in asdict(chosen).items() if v}}
+    return _taken(reader, actor, about, table.num_rows, asked, content)
+
+
+def found_scores(reader: Reader, subject: str, ids: Sequence[str], actor: Actor) -> bytes:
+    """The night's scores of these ids, in the order given; as ``scores``."""
+    about = f"night:{reader.as_of}"
+    guard.require(reader.home.engine, actor, "scores.export", about)
+    found = data.find(reader, subject, ids)
+    content = as_csv(asdict(score) for score in found)
+    return _taken(reader, actor, about, len(found), {"subject": subject, "ids": len(ids)}, content)
+
+
+def _taken(reader: Reader, actor: Actor, about: str, rows: int, asked: Mapping[str, object], content: bytes) -> bytes:
+    """The file, once it is on record who took it."""
     auditing.record(
         reader.home.engine, actor=actor.name, action="scores.exported", subject=about,
-        detail={
-            "rows": table.num_rows,
-            "order": order,
-            "filter": {k: str(v) for k, v in asdict(chosen).items() if v},
-            "file_sha256": hashlib.sha256(content).hexdigest(),
-        },
+        detail={"rows": rows, **asked, "file_sha256": hashlib.sha256(content).hexdigest()},
     )  # fmt: skip
     return content
 

@@ -126,7 +126,12 @@ def _alert(home: Home, actor: Actor, alert: Alert) -> None:
         event_of(r) for r in audit.records(home.engine, action="alert.", subject=f"alert:{alert.id}", order="-record")
     ]
     head = markup.heading("History", "newest first, as the audit log has it")
-    st.html(markup.block(markup.GAP, head, alert_facts.event_table(events, home.zone)))
+    # Each opens its record, for who may read those.
+    records = [(str(e.seq), session.address(record=str(e.seq))) for e in events if access.may(actor, "audit.read")]
+    st.html(markup.block(markup.GAP))
+    shell.linked_table(
+        "history", head, alert_facts.event_table(events, home.zone), shell.ALERTS, records, to=shell.AUDIT
+    )
 
 
 def _members(alert: Alert) -> None:

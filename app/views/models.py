@@ -168,7 +168,11 @@ def _card(home: Home, actor: Actor, model: str, number: int) -> None:
     with st.container(key="made"):
         left, right = st.columns([1, 1], gap="medium")
         left.html(markup.block(markup.heading("Training data"), model_facts.data_table(f)))
-        right.html(markup.block(markup.heading("To make it again"), model_facts.origin(f, home.zone)))
+        with right:
+            st.html(markup.block(markup.heading("To make it again"), model_facts.origin(f, home.zone)))
+            if access.may(actor, "run.read"):
+                query = session.address(run=f.training["run_id"])
+                st.page_link(shell.RUNS, label="the training run ▸", query_params=query, icon="")
     if f.plots:
         with st.expander("Plots that were registered with it"):
             columns = st.columns(2)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import date
+from functools import partial
 
 import streamlit as st
 
@@ -30,6 +31,7 @@ from app.session import Reader
 from pipeline import ledger
 from pipeline.errors import NotFound, ScoretraceError
 from pipeline.governance import access
+from pipeline.governance.access import Actor
 from pipeline.ledger import ScoredModel
 
 SHOWN_NIGHTS = 14  # each is a link, and links are what a page of tables waits for
@@ -121,6 +123,8 @@ def _found(reader: Reader, asked: Sequence[str]) -> None:
         named.update(str(s.id) for s in scores)
         if scores:
             _score_table(reader, subject, scores, f"{subject.capitalize()}s found", f"found-{subject}")
+            content = partial(exports.found_scores, reader, subject, unique)
+            _take(f"{subject}s-found-{reader.as_of}", len(scores), "Download as CSV", content)
     missing = [i for i in unique if _canonical(reader, i) not in named]
     if earlier := _earlier(reader, missing):
         named.update(str(s.id) for _, s in earlier)
@@ -192,18 +196,20 @@ def _browse(reader: Reader) -> None:
 
 
 def _export(reader: Reader, chosen: Filter, order: str, count: int) -> None:
-    """The list as a file, for who may take one."""
+    rows = min(count, exports.MOST)
+    label = "Download as CSV" if count <= exports.MOST else f"Download the first {formats.count(rows)} as CSV"
+    name = f"{chosen.subject}s-{reader.as_of}"
+    _take(name, rows, label, partial(exports.scores, reader, chosen, order))
+
+
+def _take(name: str, rows: int, label: str, content: Callable[[Actor], bytes]) -> None:
+    """A list of scores as a file, for who may take one."""
     actor = session.actor()
     if not access.may(actor, "scores.export"):
         st.html(markup.block(markup.quiet(f"The list as a file: for {shell.roles_of('scores.export')}")))
         return
-    rows = formats.count(min(count, exports.MOST))
-    shell.csv_button(
-        f"{chosen.subject}s-{reader.as_of}",
-        lambda: exports.scores(reader, chosen, order, actor),
-        "Download as CSV" if count <= exports.MOST else f"Download the first {rows} as CSV",
-        f"{rows} rows; that you took them is put on record",
-    )
+    told = f"{formats.count(rows)} rows; that you took them is put on record"
+    shell.csv_button(name, lambda: content(actor), label, told)
 
 
 def _filters(reader: Reader) -> tuple[Filter, str]:

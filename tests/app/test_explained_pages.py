@@ -364,8 +364,17 @@ def test_a_list_is_taken_by_who_may_and_on_record(own_story: Story) -> None:
     assert (taken.actor, taken.subject) == ("analyst", f"night:{SECOND}")
     assert taken.facts["rows"] == len(lines) and taken.facts["filter"]["product"] == "card"
     assert taken.facts["file_sha256"] == hashlib.sha256(content).hexdigest()
-    with pytest.raises(AccessDenied, match=r"scores\.export"):
-        exports.scores(reader, chosen, "-pd", viewer)
+    asked = [lines[3]["account_id"], "7", lines[1]["account_id"]]
+    found = list(csv.DictReader(io.StringIO(exports.found_scores(reader, "account", asked, analyst).decode())))
+    assert [x["id"] for x in found] == [asked[0], asked[2]], "in the order asked for; what has no score is left out"
+    taken = audit.records(own_story.engine, action="scores.exported", order="-record")[0]
+    assert (taken.facts["rows"], taken.facts["ids"]) == (2, 3)
+    for take in (
+        lambda: exports.scores(reader, chosen, "-pd", viewer),
+        lambda: exports.found_scores(reader, "account", asked, viewer),
+    ):
+        with pytest.raises(AccessDenied, match=r"scores\.export"):
+            take()
 
 
 # ── a night whose replay has ended ───────────────────────────────────────────────────────────────────────────
