@@ -13,11 +13,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app import cli
+from pipeline import home as homes
+from pipeline import ledger
+from pipeline.config import Settings
+from pipeline.doctor.examine import examine
+from pipeline.portfolio import resolve
 from tests.conftest import examples
 
-LONG = {"serve", "demo", "generate", "retrain", "replay-model", "nightly", "backfill", "init", "maintain", "doctor",
-        "backup", "restore", "rotate-key"}  # fmt: skip
-"""Commands that take minutes or make something: their arguments are read, and the command is not run."""
+WRITING = {"retrain", "replay-model", "nightly", "init", "maintain", "doctor", "backup", "restore", "rotate-key"}
+"""Commands of the pipeline and of care: run on a home of the test's own, in which nothing has landed."""
+ENDLESS = {"serve", "demo", "generate", "backfill"}
+"""Commands that may rightly take minutes of any home: their arguments are read, and the command is not run."""
 WORDS = st.one_of(
     st.sampled_from(
         ["pd_default", "pd_default/1", "pd_default/99", "1", "0", "-1", "2026-03-14", "2026-02-30", "0001-01-01",
@@ -38,12 +44,14 @@ def leaves(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str
 
 
 EVERY = list(leaves(typer.main.get_command(cli.cli)))
-COMMANDS, READ_ONLY = ([c for c in EVERY if (c[0][-1] in LONG) == long] for long in (False, True))
+COMMANDS = [c for c in EVERY if c[0][-1] not in WRITING | ENDLESS]
+WRITERS = [c for c in EVERY if c[0][-1] in WRITING]
+ONLY_READ = [c for c in EVERY if c[0][-1] in WRITING | ENDLESS]
 
 
 @st.composite
-def lines(draw: st.DrawFn) -> list[str]:
-    path, command = draw(st.sampled_from(COMMANDS))
+def lines(draw: st.DrawFn, commands: list[tuple[tuple[str, ...], Any]]) -> list[str]:
+    path, command = draw(st.sampled_from(commands))
     return [*path, *draw(arguments_of(command))]
 
 
@@ -73,7 +81,7 @@ def _value(parameter: Any) -> st.SearchStrategy[str]:
 USAGE_ERROR = typer.BadParameter.__mro__[1]  # typer brings a click of its own, and does not export this
 
 
-@pytest.mark.parametrize(("path", "command"), READ_ONLY, ids=[" ".join(path) for path, _ in READ_ONLY])
+@pytest.mark.parametrize(("path", "command"), ONLY_READ, ids=[" ".join(path) for path, _ in ONLY_READ])
 @examples(20)
 @given(data=st.data())
 def test_any_arguments_are_read_or_refused_in_a_sentence(
@@ -88,12 +96,40 @@ def test_any_arguments_are_read_or_refused_in_a_sentence(
 
 
 @examples(60)
-@given(line=lines())
+@given(line=lines(COMMANDS))
 def test_any_arguments(
     line: list[str], history: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("SCORETRACE_HOME", str(history))
-    monkeypatch.chdir(tmp_path)
+    answers_in_words(line, history, tmp_path, monkeypatch, capfd)
+
+
+@pytest.fixture(scope="module")
+def nothing_landed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    settings = Settings.at(tmp_path_factory.mktemp("new") / "home")
+    homes.init(settings, resolve("cascade"))
+    return settings.home
+
+
+@pytest.mark.timeout(900)
+@examples(30)
+@given(line=lines(WRITERS))
+def test_any_arguments_of_what_writes_leave_the_home_whole(
+    line: list[str],
+    nothing_landed: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    answers_in_words(line, nothing_landed, tmp_path, monkeypatch, capfd)
+    assert {c.check: c.faults for c in examine(Settings.at(nothing_landed)) if not c.ok} == {}, line
+    assert ledger.published_dates(ledger.open_ledger(Settings.at(nothing_landed))) == ()
+
+
+def answers_in_words(
+    line: list[str], home: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SCORETRACE_HOME", str(home))
+    monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "argv", ["scoretrace", *line])
     try:
         cli.main()
@@ -107,3 +143,4 @@ def test_any_arguments(
 
 def test_every_command_but_the_long_ones_is_tried() -> None:
     assert len(COMMANDS) > 30
+    assert len(WRITERS) >= len(WRITING)
