@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 
 from app import auditing, data
-from app.data import Filter
+from app.data import Filter, Score
 from app.session import Reader
 from pipeline.governance import guard
 from pipeline.governance.access import Actor
@@ -51,6 +51,13 @@ def found_scores(reader: Reader, subject: str, ids: Sequence[str], actor: Actor)
     found = data.find(reader, subject, ids)
     content = as_csv(asdict(score) for score in found)
     return _taken(reader, actor, about, len(found), {"subject": subject, "ids": len(ids)}, content)
+
+
+def history(reader: Reader, subject: str, scores: Sequence[Score], actor: Actor) -> bytes:
+    """Every score of one subject; as ``scores``."""
+    about = f"{subject}:{scores[-1].id}"
+    guard.require(reader.home.engine, actor, "scores.export", about)
+    return _taken(reader, actor, about, len(scores), {}, as_csv(asdict(score) for score in scores))
 
 
 def _taken(reader: Reader, actor: Actor, about: str, rows: int, asked: Mapping[str, object], content: bytes) -> bytes:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pandas as pd
@@ -72,37 +74,58 @@ def score_table(
     return markup.table(columns, rows, caption, fit=True, order=order)
 
 
-def history_table(scores: Sequence[Score], grades: Sequence[str], zone: ZoneInfo, caption: str) -> Table:
-    """One subject's scores in the order given (newest first); the first column holds the dates."""
+@dataclass(frozen=True)
+class Scored:
+    """A published score among those of one subject. new_model: the score before it was another model's."""
+
+    score: Score
+    new_model: bool
+
+
+HISTORY_ORDERS: Mapping[str, Callable[[Scored], Any]] = {
+    "night": lambda s: s.score.as_of,
+    "pd": lambda s: s.score.pd,
+    "change": lambda s: None if s.score.previous_pd is None else s.score.pd - s.score.previous_pd,
+    "points": lambda s: s.score.points,
+    "model": lambda s: (s.score.model_name, s.score.model_version),
+    "scored": lambda s: s.score.scored_at,
+}
+
+
+def history(scores: Sequence[Score]) -> list[Scored]:
+    """One subject's scores, oldest first, each with whether it begins another model."""
+    before = [None, *scores]
+    return [Scored(s, older is not None and model(older) != model(s)) for older, s in zip(before, scores, strict=False)]
+
+
+def history_table(shown: Sequence[Scored], grades: Sequence[str], zone: ZoneInfo, caption: str, order: str) -> Table:
+    """Scores of one subject, as they are given; the first column holds the dates."""
     columns = [
-        Column("as of"),
-        Column("PD", "number"),
-        Column("change", "number"),
+        Column("as of", order="-night"),
+        Column("PD", "number", order="-pd"),
+        Column("change", "number", order="-change"),
         Column("grade"),
-        Column("points", "number"),
-        Column("model"),
+        Column("points", "number", order="points"),
+        Column("model", order="-model"),
         Column("digest"),
         Column("run"),
-        Column("scored", "fill"),
+        Column("scored", "fill", order="-scored"),
     ]
-    rows: list[list[Cell]] = []
-    for position, s in enumerate(scores):
-        older = scores[position + 1] if position + 1 < len(scores) else None
-        replaced = older is not None and model(older) != model(s)
-        rows.append(
-            [
-                formats.day(s.as_of),
-                formats.probability(s.pd),
-                change(s),
-                grade(s, grades),
-                formats.count(s.points),
-                Html(f"{markup.html(model(s))} <b>new</b>") if replaced else model(s),
-                markup.digest(s.model_digest),
-                s.run_id,
-                markup.at(s.scored_at, zone, seconds=True),
-            ]
-        )
-    return markup.table(columns, rows, caption, fit=True)
+    rows: list[list[Cell]] = [
+        [
+            formats.day(x.score.as_of),
+            formats.probability(x.score.pd),
+            change(x.score),
+            grade(x.score, grades),
+            formats.count(x.score.points),
+            Html(f"{markup.html(model(x.score))} <b>new</b>") if x.new_model else model(x.score),
+            markup.digest(x.score.model_digest),
+            x.score.run_id,
+            markup.at(x.score.scored_at, zone, seconds=True),
+        ]
+        for x in shown
+    ]
+    return markup.table(columns, rows, caption, fit=True, order=order)
 
 
 def figures(score: Score, grades: Sequence[str], zone: ZoneInfo, before: date | None = None) -> Html:

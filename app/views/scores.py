@@ -35,6 +35,7 @@ from pipeline.governance.access import Actor
 from pipeline.ledger import ScoredModel
 
 SHOWN_NIGHTS = 14  # each is a link, and links are what a page of tables waits for
+NIGHTS_BY, NIGHTS_PAGE = f"nights_{controls.BY}", f"nights_{controls.PAGE}"
 DECILES = {"": "any", **{str(k): f"{k}{', lowest PD' if k == 1 else ', highest PD' if k == 10 else ''}"
                          for k in range(10, 0, -1)}}  # fmt: skip
 _ASKED = "q"
@@ -382,18 +383,21 @@ def _history(reader: Reader, scores: Sequence[Score]) -> None:
 
 
 def _history_table(reader: Reader, subject: str, scores: Sequence[Score]) -> None:
-    every = st.query_params.get("nights") == "all"
-    shown = scores[::-1] if every else scores[::-1][:SHOWN_NIGHTS]
-    grades, zone = reader.home.grades, reader.zone
-    head = markup.heading("Every published score", "newest first; a date opens the score of that night")
-    table = score_facts.history_table(shown, grades, zone, "Published scores, newest first")
-    links = [(formats.day(s.as_of), {session.AS_OF: s.as_of.isoformat(), subject: str(s.id)}) for s in shown]
-    shell.linked_table("history", head, table, shell.SCORES, links)
-    if len(scores) > SHOWN_NIGHTS:
-        label = f"the newest {SHOWN_NIGHTS} only" if every else f"all {len(scores)} nights"
-        query = controls.query(nights="" if every else "all")
-        with st.container(key="actions-nights"):
-            st.page_link(shell.SCORES, label=label, query_params=query, icon="")
+    order = controls.order(score_facts.HISTORY_ORDERS, "-night", NIGHTS_BY)
+    place = controls.pages(len(scores), SHOWN_NIGHTS, NIGHTS_PAGE)
+    newest_first = score_facts.history(scores)[::-1]
+    shown = orders.arranged(newest_first, order, score_facts.HISTORY_ORDERS)[place.start : place.stop]
+    head = markup.heading("Every published score", "a date opens the score of that night")
+    table = score_facts.history_table(shown, reader.home.grades, reader.zone, "Published scores", order)
+    links = [
+        (formats.day(x.score.as_of), {session.AS_OF: x.score.as_of.isoformat(), subject: str(x.score.id)})
+        for x in shown
+    ]
+    shell.linked_table("history", head, table, shell.SCORES, links, by=NIGHTS_BY, pages=(NIGHTS_PAGE,))
+    with st.container(horizontal=True, vertical_alignment="center", gap="large"):
+        controls.pager(len(scores), SHOWN_NIGHTS, NIGHTS_PAGE)
+        name, content = f"{subject}-{scores[-1].id}-scores", partial(exports.history, reader, subject, scores)
+        _take(name, len(scores), "Download as CSV", content)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,8 @@ PAGES = sorted(path.stem for path in (REPOSITORY / "app" / "views").glob("[a-z]*
 KEYS = st.sampled_from(
     ["as_of", "account", "application", "feature", "segment", "model", "version", "from", "to", "run", "with", "kind",
      "page", "promotion", "record", "alert", "column", "order", "all", "q", "since", "month", "groups", "night",
-     "nights", "grade", "decile", "product", "move", "by", "of", "prove", "baseline", "up", "down", "who", "what",
+     "nights_by", "nights_page",
+     "grade", "decile", "product", "move", "by", "of", "prove", "baseline", "up", "down", "who", "what",
      "about", "until", "against", "table_by", "gates_by", "gates_page", "tests_by", "tests_page", "months_by",
      "impact_by", "impact_page", "causes", "words", "changes_page", "open_page", "resolved_page", "acknowledged_page",
      "loan_servicing_page"]

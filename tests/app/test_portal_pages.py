@@ -238,10 +238,16 @@ def test_an_account_has_its_score_its_origin_and_every_score_before(portal: Open
     pd, points, grade, digest, run_id = found
     assert f"<dd>{pd * 100:.2f}%</dd>" in page and f"<dd>{points}</dd>" in page and f"<dd>{grade}" in page
     assert digest in page and f"run {run_id}" in page and "promoted by" in page and "04:53:14 CET" in page
-    nights = rows_of(app, "Published scores, newest first")
+    nights = rows_of(app, "Published scores")
     assert len(nights) == 14 and nights[0][0] == "14 Mar 2026"
-    every = rows_of(portal(history, "scores", account=str(FIRST_ID), nights="all"), "Published scores, newest first")
-    assert len(every) == 34 and every[:14] == nights
+    rest = [rows_of(portal(history, "scores", account=str(FIRST_ID), nights_page=n), "Published scores") for n in "23"]
+    assert [len(rows) for rows in rest] == [14, 6]
+    every = [*nights, *rest[0], *rest[1]]
+    assert len({row[0] for row in every}) == 34
+    highest = portal(history, "scores", account=str(FIRST_ID), nights_by="-pd")
+    of_pd = [number(row[1]) for row in rows_of(highest, "Published scores")]
+    assert of_pd == sorted((number(row[1]) for row in every), reverse=True)[:14]
+    assert "Download as CSV" in [b.proto.label for b in highest.get("download_button")]
     assert [row[0] for row in nights if row[5].endswith(" new")] == ["2 Mar 2026"], "the change of model is marked"
     (chart,) = app.get("plotly_chart")
     assert "Model changes: pd_default v31 from 2 Mar 2026." in chart.proto.alt
@@ -251,7 +257,7 @@ def test_an_account_has_its_score_its_origin_and_every_score_before(portal: Open
 def test_a_permalink_shows_what_was_known_then(portal: Open, history: Path) -> None:
     day = LAST - timedelta(days=5)
     app = portal(history, "scores", account=str(FIRST_ID), as_of=day.isoformat())
-    assert rows_of(app, "Published scores, newest first")[0][0] == "9 Mar 2026"
+    assert rows_of(app, "Published scores")[0][0] == "9 Mar 2026"
     assert app.code[0].value.endswith(f"?as_of=2026-03-09&account={FIRST_ID}")
 
 
@@ -290,7 +296,7 @@ def test_the_night_control_writes_the_url_and_keeps_the_subject(portal: Open, hi
     app = portal(history, "scores", account=str(FIRST_ID))
     app.selectbox[0].set_value(LAST - timedelta(days=3)).run()
     assert (app.query_params["as_of"], app.query_params["account"]) == ("2026-03-11", str(FIRST_ID))
-    assert rows_of(app, "Published scores, newest first")[0][0] == "11 Mar 2026"
+    assert rows_of(app, "Published scores")[0][0] == "11 Mar 2026"
 
 
 def test_a_link_names_the_night_that_is_shown_and_what_is_open(portal: Open, history: Path) -> None:
