@@ -14,6 +14,7 @@ from app import (
     charts_explain,
     charts_lineage,
     column_paths,
+    connections,
     controls,
     explain_facts,
     explanations,
@@ -91,6 +92,10 @@ def evidence_button(reader: Reader, subject: str, score: Score) -> None:
         return  # said above
     if not access.may(actor, "evidence.export"):
         st.html(markup.block(markup.quiet(f"Evidence pack: for {shell.roles_of('evidence.export')}")), width="content")
+        return
+    if connections.has_ended(reader):
+        told = "Evidence pack: none any more, since the night cannot be computed again"
+        st.html(markup.block(markup.quiet(told)), width="content")
         return
     home, name = reader.home, f"evidence-{subject}-{score.id}-{score.as_of}"
 

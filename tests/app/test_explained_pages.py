@@ -396,6 +396,8 @@ def test_a_night_whose_replay_ended_shows_the_scores_it_published_and_no_others(
     assert rows_of(page, "Accounts") == shown
     page = portal(home, "scores", as_of=str(FIRST), account=subject)
     assert "cannot be computed again" in html_of(page) and "has been expired" in html_of(page)
+    assert "Evidence pack: none any more" in html_of(page)
+    assert [b.proto.label for b in page.get("download_button")] == ["Download as CSV"]
 
     with closing(lake.connect(own_story.settings, read_only=False)) as con:
         con.execute(
