@@ -310,6 +310,31 @@ def waterfall_words(moved: Moved) -> str:
     )
 
 
+def of_the_book(moved: Moved) -> str:
+    """What the whole book did meanwhile, and whether the sample tells of it; empty of a segment."""
+    if moved.book is None:
+        return ""
+    before, after = moved.book
+    told = (
+        f"Of the whole book: {formats.decimal(before, 4)} to {formats.decimal(after, 4)}, a change of "
+        f"{formats.signed(after - before, 4)}"
+    )
+    if moved.mostly_noise:
+        return f"{told}: the sample's own noise is larger than that, so its parts tell no cause."
+    return f"{told}."
+
+
+def of_the_model(moved: Moved) -> str:
+    """That the two nights had two versions of the model, and what that means for the parts; empty for one."""
+    first, second = moved.versions
+    if first == second:
+        return ""
+    return (
+        f"The model changed between them, from v{first} to v{second}: a part is what a feature says in another model "
+        "as well as another value of it. An account's own page tells the two apart."
+    )
+
+
 def _steps(moderate: float, high: float) -> list[list[object]]:
     """One colour from faint to full, for light and dark: a step up at each band."""
     r, g, b = 31, 111, 165

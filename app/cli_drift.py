@@ -109,6 +109,7 @@ def score_drift(
     as_json: JsonFlag = False,
 ) -> None:
     """Why the mean score of two nights differs: by feature, exact in log-odds on the nights' samples."""
+    from app.charts_drift import of_the_book, of_the_model
     from app.drift_report import scores_moved
 
     if start >= end:
@@ -121,6 +122,9 @@ def score_drift(
         f"{moved.model}: mean log-odds of the sample {moved.before:+.4f} → {moved.after:+.4f}, {moved.change:+.4f} "
         f"({moved.rows[0]:,} and {moved.rows[1]:,} subjects)"
     )
+    for line in (of_the_book(moved), of_the_model(moved)):
+        if line:
+            out.print(plain(line))
     shown = list(moved.by_feature.items())[:limit]
     lines = [(name, f"{part:+.4f}") for name, part in shown]
     rest = list(moved.by_feature.values())[limit:]

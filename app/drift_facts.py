@@ -214,6 +214,13 @@ def moved_table(moved: Moved, says: Mapping[str, str]) -> Table:
     return markup.table([Column("feature"), Column("log-odds", "number")], rows, "Parts of the change", fit=True)
 
 
+def moved_rows(moved: Moved) -> list[dict[str, object]]:
+    """The same for a file, to the last bit."""
+    of = {"model": moved.model, "since": moved.start, "as_of": moved.end, "dimension": moved.dimension,
+          "segment": moved.segment}  # fmt: skip
+    return [of | {"feature": name, "log_odds": value} for name, value in moved.by_feature.items() if value]
+
+
 def night_by_night(cells: pd.DataFrame, feature: str) -> Table:
     """One feature's PSI and missing share of each night, the newest first."""
     columns = [Column("night"), Column("PSI", "number"), Column("critical", "number"), Column("missing", "number")]

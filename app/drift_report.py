@@ -62,7 +62,7 @@ def scores_moved(
     if dimension and not part:
         raise NotFound(f"--segment {dimension} names no part of the split", f"name one, such as {dimension}=VALUE")
     with closing(lake.connect(settings)) as con:
-        return between(con, spec.name, start, end, dimension=dimension, segment=part)
+        return between(con, spec, start, end, dimension=dimension, segment=part)
 
 
 def _split(portfolio: Portfolio, segment: str | None) -> tuple[str, str]:

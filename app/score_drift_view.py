@@ -6,11 +6,12 @@ from collections.abc import Mapping
 
 import streamlit as st
 
-from app import charts_drift, controls, drift_facts, formats, markup, watch_data
+from app import charts_drift, controls, drift_facts, exports, formats, markup, shell, watch_data
 from app.drift_asked import Asked
 from app.markup import Html
 from app.session import Home
 from pipeline.errors import NotFound
+from pipeline.monitoring.score_drift import Moved
 
 _STILL = {"displayModeBar": False}
 
@@ -37,6 +38,8 @@ def show(home: Home, asked: Asked, says: Mapping[str, str]) -> None:
     if moved is None:
         st.html(markup.block(markup.quiet(f"No contributions are stored for {asked.part}.")))
         return
+    if told := charts_drift.of_the_model(moved):
+        st.html(markup.block(markup.alarm("watch", "not the same model on both nights", told)))
     left, right = st.columns([13, 6], gap="medium")
     with left:
         st.plotly_chart(
@@ -45,12 +48,18 @@ def show(home: Home, asked: Asked, says: Mapping[str, str]) -> None:
         with st.expander("Every part as a table"):
             st.html(markup.block(drift_facts.moved_table(moved, says)))
     with right:
-        st.html(markup.block(_moved_words(moved.rows, charts_drift.waterfall_words(moved))))
+        st.html(markup.block(_moved_words(moved)))
+        named = f"score-drift-{asked.model}-{moved.start}-{moved.end}"
+        shell.csv_button(named, lambda: exports.as_csv(drift_facts.moved_rows(moved)))
 
 
-def _moved_words(rows: tuple[int, int], words: str) -> Html:
+def _moved_words(moved: Moved) -> Html:
+    rows = moved.rows
+    book = charts_drift.of_the_book(moved)
+    standing = f"<p>{markup.status('watch', book) if moved.mostly_noise else markup.html(book)}</p>" if book else ""
     sample = (
         f"Contributions of {formats.count(rows[0])} and {formats.count(rows[1])} subjects, the same ones while they "
         "are scored: they add up to each score's log-odds without a remainder, and stand for the book as a sample does."
     )
-    return Html(f"<p>{markup.html(words)}</p><p class='quiet'>{sample}</p>")
+    words = markup.html(charts_drift.waterfall_words(moved))
+    return Html(f"<p>{words}</p>{standing}<p class='quiet'>{sample}</p>")

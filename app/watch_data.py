@@ -114,9 +114,11 @@ def contribution_nights(home: Home, model: str) -> tuple[date, ...]:
 def moved(home: Home, model: str, start: date, end: date, key: tuple[str, str]) -> Moved | None:
     """Why the sample's mean log-odds is another than on the earlier night; None where one is not stored."""
 
+    spec = home.portfolio.model(model)
+
     def between(con: duckdb.DuckDBPyConnection) -> Moved | None:
         try:
-            return score_drift.between(con, model, start, end, dimension=key[0], segment=key[1])
+            return score_drift.between(con, spec, start, end, dimension=key[0], segment=key[1])
         except NotFound:
             return None
 

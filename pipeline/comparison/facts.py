@@ -167,7 +167,7 @@ class Fairness:
 class Driver:
     """A feature of the challenger on a sample of the holdout: mean |contribution| to the log-odds, and its direction.
 
-    rises: +1 the risk rises with the value, −1 it falls, 0 neither clearly (Spearman's |ρ| below one half).
+    rises: +1 the risk rises with the value, −1 it falls, 0 neither clearly (``measure.direction``).
     """
 
     feature: str

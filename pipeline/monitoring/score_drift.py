@@ -38,7 +38,9 @@ class Moved:
     """The change of the mean log-odds between two nights, of one segment's sample.
 
     by_feature: feature → part, largest first; they add up to ``change`` (to the last bits of a float sum). rows: the
-    sample's size on each night.
+    sample's size on each night. versions: of the model on each night; where they differ, a part is what a feature said
+    in another model, and not its values alone. book: the mean log-odds of every score of each night, which the sample
+    stands for; None of a segment.
     """
 
     model: str
@@ -50,10 +52,19 @@ class Moved:
     after: float
     rows: tuple[int, int]
     by_feature: dict[str, float]
+    versions: tuple[int, int]
+    book: tuple[float, float] | None = None
 
     @property
     def change(self) -> float:
         return self.after - self.before
+
+    @property
+    def mostly_noise(self) -> bool:
+        """Whether the sample is further from the book's own change than that change is large."""
+        return self.book is not None and abs(self.change - (self.book[1] - self.book[0])) > abs(
+            self.book[1] - self.book[0]
+        )
 
 
 def write_night(
@@ -132,14 +143,16 @@ def write_night(
 
 
 def between(
-    con: duckdb.DuckDBPyConnection, model: str, start: date, end: date, *, dimension: str = "", segment: str = ""
+    con: duckdb.DuckDBPyConnection, spec: ModelSpec, start: date, end: date, *, dimension: str = "", segment: str = ""
 ) -> Moved:
     """The change of the sample's mean log-odds between two nights, by feature. Raises NotFound: a night not stored."""
     nights: list[dict[str, float]] = []
     rows: list[int] = []
+    versions: list[int] = []
+    model = spec.name
     for day in (start, end):
         found = con.execute(
-            f"SELECT feature, mean, n FROM {ident(lake.ALIAS, 'drift', 'contributions')} "
+            f"SELECT feature, mean, n, model_version FROM {ident(lake.ALIAS, 'drift', 'contributions')} "
             "WHERE as_of_date = ? AND model_name = ? AND dimension = ? AND segment = ? ORDER BY feature",
             [day, model, dimension, segment],
         ).fetchall()
@@ -148,11 +161,25 @@ def between(
                 f"there are no contributions of {model} for {day}" + (f", {dimension} {segment}" if dimension else ""),
                 f"`scoretrace monitor --as-of {day}` computes them for a published night",
             )
-        nights.append({name: mean for name, mean, _ in found})
+        nights.append({name: mean for name, mean, *_ in found})
         rows.append(int(found[0][2]))
+        versions.append(int(found[0][3]))
     before, after = nights
     parts = {name: after.get(name, 0.0) - before.get(name, 0.0) for name in sorted(before.keys() | after.keys())}
     return Moved(
         model, dimension, segment, start, end, sum(before.values()), sum(after.values()), (rows[0], rows[1]),
-        dict(sorted(parts.items(), key=lambda item: (-abs(item[1]), item[0]))),
+        dict(sorted(parts.items(), key=lambda item: (-abs(item[1]), item[0]))), (versions[0], versions[1]),
+        None if dimension else _of_the_book(con, spec, start, end),
     )  # fmt: skip
+
+
+def _of_the_book(con: duckdb.DuckDBPyConnection, spec: ModelSpec, start: date, end: date) -> tuple[float, float] | None:
+    """The mean log-odds of all scores of two nights; None where the lake has none of one of them."""
+    found = dict(
+        con.execute(
+            f"SELECT as_of_date, avg(log_odds) FROM {ident(lake.ALIAS, 'scores', f'{spec.subject}_scores')} "
+            "WHERE model_name = ? AND as_of_date IN (?, ?) GROUP BY 1",
+            [spec.name, start, end],
+        ).fetchall()
+    )
+    return (float(found[start]), float(found[end])) if found.keys() == {start, end} else None

@@ -16,7 +16,7 @@ from pipeline import booster as native
 from pipeline.comparison import store
 from pipeline.comparison.facts import Comparison, read
 from pipeline.comparison.impact import UNKNOWN, fairness
-from pipeline.comparison.measure import grade_of, migrated
+from pipeline.comparison.measure import direction, grade_of, migrated, spearman
 from pipeline.errors import NotFound
 from pipeline.governance import canonical_json
 from pipeline.monitoring import statistics
@@ -187,6 +187,20 @@ def test_drivers_have_the_direction_of_their_constraint(pair: Book) -> None:
     directions = {d.feature: d.rises for d in compared(pair).drivers}
     assert directions["utilization_3m_avg"] == directions["dpd_30_rollup"] == 1
     assert "stated_income" not in directions
+
+
+def test_a_direction_is_told_by_what_an_effect_is_worth_and_not_by_a_flat_stretch() -> None:
+    draw = np.random.default_rng(20260314)
+    values = np.concatenate([draw.uniform(0, 1, 40), draw.uniform(1, 5, 960)])
+    # One in twenty pays less than is due: that is the effect; above it is flat, and rises by next to nothing.
+    effects = np.where(values < 1, 1.1, -0.04 + 0.004 * values) + draw.normal(0, 0.01, len(values))
+    assert spearman(values, effects) > 0.2, "ranks would call it rising"
+    assert direction(values, effects) == -1
+    assert direction(values, -effects) == 1
+    assert direction(np.where(values < 1, np.nan, values), draw.normal(0, 1, len(values))) == 0
+    even = draw.uniform(-1, 1, 1000)
+    assert direction(even, np.abs(even)) == 0, "down and up again"
+    assert direction(values, np.zeros(len(values))) == direction(np.ones(len(values)), effects) == 0
 
 
 def test_what_is_kept_reads_back_the_same_and_one_changed_byte_is_found(pair: Book, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from app.charts_drift import of_the_book, of_the_model
 from pipeline import booster as native
 from pipeline import lake
 from pipeline.config import Settings
@@ -231,19 +232,30 @@ def test_the_change_of_the_score_splits_by_feature_without_remainder(book: Book)
     watch(book, publish(book, COHORTS[3]))
     watch(book, publish(book, NIGHT, change=change))
     with closing(lake.connect(book.settings)) as con:
-        moved = score_drift.between(con, "pd_default", COHORTS[3], NIGHT)
+        moved = score_drift.between(con, ACCOUNT_MODEL, COHORTS[3], NIGHT)
         sample = con.execute(
             "SELECT avg(log_odds) FROM (SELECT log_odds FROM scores.account_scores WHERE as_of_date = ? "
             "ORDER BY md5_number_lower('score drift|' || account_id::VARCHAR), account_id LIMIT 400)",
             [NIGHT],
         ).fetchone()
+        whole = con.execute(
+            "SELECT avg(log_odds) FROM scores.account_scores WHERE as_of_date IN (?, ?) "
+            "GROUP BY as_of_date ORDER BY as_of_date",
+            [COHORTS[3], NIGHT],
+        ).fetchall()
         with pytest.raises(NotFound, match="monitor --as-of"):
-            score_drift.between(con, "pd_default", COHORTS[0], NIGHT)
+            score_drift.between(con, ACCOUNT_MODEL, COHORTS[0], NIGHT)
     assert moved.rows == (400, 400)
     assert sum(moved.by_feature.values()) == pytest.approx(moved.change, abs=1e-12)
     assert next(iter(moved.by_feature)) == "utilization_3m_avg"
     assert moved.after == pytest.approx(sample[0], abs=1e-9)  # type: ignore[index]
     assert moved.by_feature.get(score_drift.BASE, 0.0) == pytest.approx(0.0, abs=1e-12)
+    assert moved.versions == (version_of(book).version,) * 2
+    assert moved.book == pytest.approx(tuple(row[0] for row in whole), abs=1e-9)
+    assert not moved.mostly_noise and of_the_model(moved) == ""
+    away = replace(moved, book=(-3.0, -2.9999), versions=(1, 2))
+    assert away.mostly_noise and "tell no cause" in of_the_book(away) and "from v1 to v2" in of_the_model(away)
+    assert of_the_book(replace(moved, book=None)) == ""
 
 
 def test_a_night_published_again_by_another_version_has_one_version(tmp_path: Path) -> None:
