@@ -233,13 +233,21 @@ def by_night(nights: pd.DataFrame, column: str, y_format: str, bounds: Sequence[
         x_axis={**style.nights(list(there["as_of"]), 6), "fixedrange": True},
         y_axis={"range": [0, top], "nticks": 4, "fixedrange": True},
         shapes=lines,
-        annotations=[
-            style.beside(b, f"{b:g}", style.MUTED)
-            for below, b in zip((-top, *bounds), bounds, strict=False)
-            if b - below > 0.12 * top  # closer ones would be written over each other
-        ],
+        annotations=[style.beside(at, words, style.MUTED) for at, words in _beside_bounds(bounds, 0.12 * top)],
         margin={"l": 44, "r": 36, "t": 8, "b": 24},
     )
+
+
+def _beside_bounds(bounds: Sequence[float], room: float) -> list[tuple[float, str]]:
+    """Each bound's words and height; of those that would be written over each other, one line with both."""
+    found: list[tuple[float, str]] = []
+    for b in bounds:
+        if found and b - found[-1][0] <= room:
+            _, words = found.pop()
+            found.append((b, f"{words}, {b:g}"))
+        else:
+            found.append((b, f"{b:g}"))
+    return found
 
 
 def by_night_words(nights: pd.DataFrame, column: str, name: str, written: str) -> str:

@@ -52,13 +52,20 @@ def pages(count: int, size: int, part: str = PAGE) -> range:
     return range(first, min(first + size, count))
 
 
+_PAGER_ENDS, _PAGER_NUMBER = 96, 44  # pixels: both arrows, and a number with its gap
+
+
 def pager(count: int, size: int, part: str = PAGE) -> None:
     """The choice among a list's pages, where there is more than one."""
     if count <= size:
         return
     last, number = -(-count // size), pages(count, size, part).start // size + 1
     key = f"{part}@{number}/{last}"
-    st.pagination(last, default=number, key=key, on_change=lambda: to_url(**{part: str(st.session_state[key])}))
+    # In a row with other things it would shrink to one number: it is given the room that its numbers need.
+    width = _PAGER_ENDS + _PAGER_NUMBER * min(last, 7)
+    st.pagination(
+        last, default=number, key=key, width=width, on_change=lambda: to_url(**{part: str(st.session_state[key])})
+    )
 
 
 def select(

@@ -82,6 +82,15 @@ class Filter:
     pd_to: float | None = None
     move: str = "any"
 
+    def words(self) -> list[str]:
+        """What narrows it, a word for each, as a file's name says it: ``grades-D-E``, ``decile-10``."""
+        asked = {
+            name: value
+            for name, value in vars(self).items()
+            if name != "subject" and value not in ((), None, "", "any")
+        }
+        return [f"{name}-{'-'.join(map(str, v)) if isinstance(v, tuple) else v}" for name, v in asked.items()]
+
 
 @dataclass(frozen=True)
 class Reason:
@@ -120,8 +129,9 @@ def products(reader: Reader, subject: str) -> tuple[str, ...]:
 
 
 def listed(reader: Reader, chosen: Filter, order: str, most: int) -> pa.Table:
-    """The first ``most`` scores that a filter keeps, in its order, as a table with the columns of a stored score."""
-    sql, values = _listed(reader, chosen, order)
+    """The first ``most`` scores that a filter keeps, in its order, as a table with the columns of a stored score and
+    what the list shows of the night before."""
+    sql, values = _listed(reader, chosen, order, whole=True)
     return connections.on_night(reader).execute(f"{sql} LIMIT ?", [*values, most]).to_arrow_table()
 
 
@@ -191,15 +201,19 @@ def _page(key: str, _reader: Reader, chosen: Filter, order: str, number: int) ->
     return _with_previous(cursor, _reader, chosen.subject, rows)
 
 
-def _listed(reader: Reader, chosen: Filter, order: str) -> tuple[str, list[Any]]:
-    """The SELECT of what a filter keeps, in an order that is the same on every visit, with its values."""
+_BEFORE = "p.pd AS previous_pd, p.grade AS previous_grade, s.pd - p.pd AS pd_change"
+
+
+def _listed(reader: Reader, chosen: Filter, order: str, *, whole: bool = False) -> tuple[str, list[Any]]:
+    """The SELECT of what a filter keeps, in an order that is the same on every visit, with its values. whole: with the
+    columns of the night before."""
     subject_id = ident(f"{chosen.subject}_id")
     keys = [key.format(id=subject_id) for key in ORDERS[orders.name(order)][1]]
     ranking = [f"{key} {'DESC' if order.startswith('-') else 'ASC'} NULLS LAST" for key in keys]
-    compares = any("p." in key for key in keys) or chosen.move != "any"
+    compares = whole or any("p." in key for key in keys) or chosen.move != "any"
     where, values = _where(reader, chosen)
     sql = (
-        f"SELECT {_SCORE.format(id=subject_id)} FROM {_table(chosen.subject)} s "
+        f"SELECT {_SCORE.format(id=subject_id)}{f', {_BEFORE}' if whole else ''} FROM {_table(chosen.subject)} s "
         f"{_join_previous(chosen.subject) if compares else ''} WHERE {where} "
         f"ORDER BY {', '.join(ranking)}, s.{subject_id}"
     )

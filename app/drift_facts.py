@@ -202,6 +202,16 @@ def bin_table(
     return markup.table(columns, rows, "Rows by bin", fit=True)
 
 
+def bin_rows(
+    labels: Sequence[str], before: Sequence[int], after: Sequence[int], terms: Sequence[float], names: tuple[str, str]
+) -> list[dict[str, object]]:
+    """The same for a file."""
+    return [
+        {"bin": label, f"rows_{names[0]}": b, f"rows_{names[1]}": a, "psi": None if math.isnan(t) else t}
+        for label, b, a, t in zip(labels, before, after, terms, strict=True)
+    ]
+
+
 def moved_table(moved: Moved, says: Mapping[str, str]) -> Table:
     """Every feature's part of the change of the mean log-odds, the largest first; they add up to the last row.
     says: feature → what it is."""

@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import date
 
 import streamlit as st
 
-from app import charts_drift, controls, drift_facts, formats, markup, orders, session, shell, watch_data
+from app import (
+    cause_view,
+    charts_drift,
+    controls,
+    drift_facts,
+    exports,
+    formats,
+    markup,
+    orders,
+    session,
+    shell,
+    watch_data,
+)
 from app.drift_asked import CAUSES, Asked
 from app.markup import Html
 from app.session import Home
@@ -75,7 +88,8 @@ def _by_segment(home: Home, d: Drift, found: Sequence[Drift]) -> None:
     shown = orders.arranged(named, order, keys)[place.start : place.stop]
     table = drift_facts.segment_table(shown, f"{d.feature} by segment", least, order)
     shell.linked_table("segments", head, table, shell.DRIFT)
-    controls.pager(len(found), SHOWN_SEGMENTS)
+    name = f"segments-{d.feature}-{d.as_of}"
+    shell.list_foot(len(found), SHOWN_SEGMENTS, name, lambda: exports.as_csv(map(asdict, found)))
 
 
 def _distribution(home: Home, asked: Asked, d: Drift, filled: Filled) -> None:
@@ -116,6 +130,8 @@ def _distribution(home: Home, asked: Asked, d: Drift, filled: Filled) -> None:
     with st.expander("As a table"):
         terms = charts_drift.bin_terms(before, filled.night)
         st.html(markup.block(drift_facts.bin_table(filled.labels, before, filled.night, terms, names)))
+        rows = drift_facts.bin_rows(filled.labels, before, filled.night, terms, names)
+        shell.csv_button(f"bins-{d.feature}-{d.as_of}", lambda: exports.as_csv(rows))
 
 
 def _by_night(asked: Asked, feature: str, rows: Sequence[Drift], home: Home) -> None:
@@ -130,13 +146,14 @@ def _by_night(asked: Asked, feature: str, rows: Sequence[Drift], home: Home) -> 
     )
     st.html(markup.block(markup.heading("Missing by night", "share of rows")))
     st.plotly_chart(
-        charts_drift.by_night(nights, "missing_rate", ".1%"),
+        charts_drift.by_night(nights, "missing_rate", ".2~%"),
         key="missing",
         alt=charts_drift.by_night_words(nights, "missing_rate", f"Missing rate of {feature}", ".1%"),
         config=_STILL,
     )
     with st.expander("Both as a table"):
         st.html(markup.block(drift_facts.night_by_night(nights, feature)))
+        shell.csv_button(f"nights-{feature}", lambda: exports.as_csv(nights.to_dict("records")))
 
 
 def _cause(home: Home, asked: Asked, d: Drift) -> None:
@@ -174,7 +191,7 @@ def _cause(home: Home, asked: Asked, d: Drift) -> None:
                 shell.sentence(error, "no causes can be looked for")
                 return
         if found:
-            st.html(markup.block(drift_facts.cause_list(found)))
+            cause_view.show(found, d.feature)
         else:
             st.html(markup.block(markup.status("ok", "nothing upstream of it stood out in this night's run")))
 
@@ -192,6 +209,7 @@ def _why_not(d: Drift, policy: DriftPolicy) -> str:
 
 def _told(alert: Alert) -> None:
     head = markup.join([markup.quiet(f"alert told {formats.day(alert.as_of)}, {alert.state}")])
-    st.html(markup.block(head, drift_facts.cause_list(alert.causes)))
+    st.html(markup.block(head))
+    cause_view.show(alert.causes, alert.id)
     with st.container(key=f"actions-{alert.id}"):
         st.page_link(shell.ALERTS, label="open the alert ▸", icon="", query_params=session.address(alert=alert.id))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any, Protocol
@@ -207,10 +207,12 @@ def _tables(rows: Mapping[str, Sequence[Any]]) -> str:
     return ", ".join(f"{len(found)} of raw.{table}" for table, found in rows.items())
 
 
-def moved_table(why: Why, most: int, says: Mapping[str, str]) -> Table:
-    """The same change by feature, the rest as one line, so that it adds up again. says: feature → what it is."""
+def moved_table(why: Why, most: int, says: Mapping[str, str], units: Mapping[str, str], currency: str) -> Table:
+    """The same change by feature, the rest as one line, so that it adds up again. says: feature → what it is. units:
+    feature → its unit as the project declares it."""
     columns = [
         Column("feature"),
+        Column("unit"),
         Column(formats.day(why.first.as_of, year=False), "number"),
         Column(formats.day(why.second.as_of, year=False), "number"),
         Column("log-odds", "number"),
@@ -220,8 +222,11 @@ def moved_table(why: Why, most: int, says: Mapping[str, str]) -> Table:
     rows: list[list[Cell]] = [
         [
             "base rate" if name == BASE else markup.named(name, says),
-            formats.MISSING if name == BASE else value(why.before.features.get(name)),
-            formats.MISSING if name == BASE else value(why.after.features.get(name)),
+            units.get(name, "").replace("currency", currency),
+            *(
+                formats.MISSING if name == BASE else value(side.features.get(name), money=units.get(name) == "currency")
+                for side in (why.before, why.after)
+            ),
             formats.signed(sum(parts.values()), 4),
             ", ".join(f"{part} {formats.signed(change, 4)}" for part, change in parts.items()),
         ]
@@ -229,10 +234,39 @@ def moved_table(why: Why, most: int, says: Mapping[str, str]) -> Table:
     ]
     if rest := moved[most:]:
         adds = sum(sum(parts.values()) for _, parts in rest)
-        rows.append([f"{len(rest)} others", formats.MISSING, formats.MISSING, formats.signed(adds, 4), ""])
+        rows.append([f"{len(rest)} others", "", formats.MISSING, formats.MISSING, formats.signed(adds, 4), ""])
     total = Html(f"<b>{formats.signed(why.change, 4)}</b>")
-    rows.append([Html("<b>all</b>"), formats.MISSING, formats.MISSING, total, ""])
+    rows.append([Html("<b>all</b>"), "", formats.MISSING, formats.MISSING, total, ""])
     return markup.table(columns, rows, "Why the score moved, by feature", fit=True)
+
+
+def moved_rows(why: Why) -> list[dict[str, Any]]:
+    """The change by feature for a file: both values, and what each cause adds, to the last bit."""
+    causes = list(dict.fromkeys(part for parts in why.by_feature.values() for part in parts))
+    return [
+        {
+            "feature": name,
+            "before": why.before.features.get(name),
+            "after": why.after.features.get(name),
+            "log_odds": sum(parts.values()),
+            **{f"through_{cause}": parts.get(cause, 0.0) for cause in causes},
+        }
+        for name, parts in why.by_feature.items()
+    ]
+
+
+def feature_rows(features: Iterable[Explanatory]) -> list[dict[str, Any]]:
+    """Features for a file: value, unit, contribution in log-odds, definition."""
+    return [
+        {
+            "feature": f.name,
+            "value": f.value,
+            "unit": f.declared.get("unit"),
+            "log_odds": f.contribution,
+            "definition": f.description,
+        }
+        for f in features
+    ]
 
 
 def value(found: Any, *, money: bool = False) -> str:

@@ -118,6 +118,15 @@ def meanings(home: Home, run_id: str, table: str) -> Mapping[str, str]:
     return {name: column.description for name, column in known.columns.items() if column.description}
 
 
+def units(home: Home, run_id: str, table: str) -> Mapping[str, str]:
+    """Column of a ``schema.table`` → its unit as that run's project declares it; as ``meanings``."""
+    try:
+        known = documented(home, run_id).get(table, UNDOCUMENTED)
+    except NotFound:
+        return {}
+    return {name: str(column.declared["unit"]) for name, column in known.columns.items() if column.declared.get("unit")}
+
+
 def importances(home: Home, model: ScoredModel) -> Mapping[str, float]:
     """Feature → its share of the gain of a model that scored. Raises NotFound when the model's bytes are gone."""
     return _importances(home.identity, model, home)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from datetime import UTC, date, datetime
 from zoneinfo import ZoneInfo
 
@@ -44,6 +45,11 @@ def decimal(value: float | None, places: int = 3) -> str:
         return MISSING
     text = f"{value:,.0f}" if value == int(value) else f"{value:,.{places}f}"
     return text.replace(",", THIN).replace("-", MINUS)
+
+
+def with_minus(text: str) -> str:
+    """A recorded sentence with its negative numbers written as a page writes them."""
+    return re.sub(r"(?<![\w.])-(?=\d)", MINUS, text)
 
 
 def signed(value: float | None, places: int = 2) -> str:

@@ -62,6 +62,7 @@ def main() -> None:
         page.run()
     except NotFound as error:
         shell.sentence(error, "not found")
+        st.page_link(page, label=f"all of {page.title} ▸", icon="")
     except AccessDenied as error:
         shell.sentence(error, "not allowed")
     except ScoretraceError as error:

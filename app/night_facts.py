@@ -60,12 +60,14 @@ class Evidence:
         return sum(g.verdict == verdict for g in self.gates)
 
 
-def alerts_line(standing: Sequence[Alert]) -> str:
-    """The alerts that nobody answers for, as the label of a link."""
+def alerts_line(standing: Sequence[Alert], *, newest: bool = True) -> str:
+    """The alerts that nobody answers for, as the label of a link. newest: the page is of the newest night; on an older
+    one it is said that they are today's."""
+    when = "" if newest else " today"
     if not standing:
-        return "Alerts: :green[✓ none open] ▸"
+        return f"Alerts: :green[✓ none open{when}] ▸"
     colour, sign = ("red", "✕") if any(a.level == "high" for a in standing) else ("orange", "▲")
-    return f"Alerts: :{colour}[{sign} {len(standing)} open] ▸"
+    return f"Alerts: :{colour}[{sign} {len(standing)} open{when}] ▸"
 
 
 def answer(evidence: Evidence, alerts: int = 0, *, clear: bool = True) -> Html:

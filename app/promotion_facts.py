@@ -215,8 +215,9 @@ def gate_table(checks: Sequence[Mapping[str, Any]]) -> Table:
     rows: list[list[Cell]] = [
         [
             str(c["check"]),
-            formats.decimal(c["observed"], 4),
-            str(c["bound"]),
+            # A bound on a difference is met by one, and reads as one.
+            (formats.signed if str(c["bound"]).startswith("difference") else formats.decimal)(c["observed"], 4),
+            formats.with_minus(str(c["bound"])),
             markup.status("ok", "passed") if c["passed"] else markup.status("stop", "failed"),
         ]
         for c in checks

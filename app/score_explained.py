@@ -18,6 +18,7 @@ from app import (
     controls,
     explain_facts,
     explanations,
+    exports,
     formats,
     markup,
     orders,
@@ -80,7 +81,7 @@ def show(reader: Reader, subject: str, scores: Sequence[Score]) -> None:
     if rest := source.features[charts_explain.STRONGEST :]:
         asked = any(part in query for part in (controls.BY, controls.PAGE))
         with st.expander(f"{formats.count(len(rest))} other features", expanded=asked):
-            _others(reader, subject, score, rest, feature)
+            _others(reader, subject, score, source.features, feature)
     if len(scores) > 1 and not why_first:
         _moved(reader, subject, scores, actor)
 
@@ -205,14 +206,16 @@ def _why(reader: Reader, subject: str, score: Score, source: Explained | Trace, 
 
 
 def _others(
-    reader: Reader, subject: str, score: Score, rest: Sequence[explain_facts.Explanatory], chosen: str | None
+    reader: Reader, subject: str, score: Score, features: Sequence[explain_facts.Explanatory], chosen: str | None
 ) -> None:
-    """The features that are not in the waterfall, a page at a time, in the order that the heads choose."""
+    """The features that are not in the waterfall, a page at a time, as the heads order them, and all in a file."""
+    strongest, rest = features[: charts_explain.STRONGEST], features[charts_explain.STRONGEST :]
     order = controls.order(explain_facts.ORDERS, "-strength")
     place = controls.pages(len(rest), OTHERS)
     shown = orders.arranged(rest, order, explain_facts.ORDERS)[place.start : place.stop]
     _features(reader, subject, score, shown, chosen, "other", "Other features", order)
-    controls.pager(len(rest), OTHERS)
+    every, name = [*strongest, *rest], f"features-{subject}-{score.id}-{score.as_of}"
+    shell.list_foot(len(rest), OTHERS, name, lambda: exports.as_csv(explain_facts.feature_rows(every)))
 
 
 def _features(
@@ -287,9 +290,10 @@ def _rows(reader: Reader, source: Source, feeding: Sequence[str]) -> None:
     note = f"{formats.plural(count, 'row')} fed it, newest first"
     currency = reader.home.portfolio.currency
     head = markup.heading(f"raw.{source.table}", note)
-    shown, caption = explain_facts.newest_first(source)[place.start : place.stop], f"Rows of raw.{source.table}"
+    rows, caption = explain_facts.newest_first(source), f"Rows of raw.{source.table}"
+    shown = rows[place.start : place.stop]
     st.html(markup.block(head, explain_facts.row_table(source.table, shown, currency, caption, feeding)))
-    controls.pager(count, explain_facts.ROWS_SHOWN, part)
+    shell.list_foot(count, explain_facts.ROWS_SHOWN, f"rows-{source.table}", lambda: exports.as_csv(rows), part)
     with st.expander("Every column of these rows"):
         every = explain_facts.row_table(source.table, shown, currency, f"{caption} with every column")
         st.html(markup.block(every))
@@ -338,13 +342,16 @@ def _moved(reader: Reader, subject: str, scores: Sequence[Score], actor: Actor) 
     if not found.by_feature:
         st.html(markup.block(markup.quiet("No feature's contribution is another: the score did not move.")))
         return
-    says = explanations.meanings(reader.home, score.run_id, f"features.{subject}_features")
-    st.html(markup.block(explain_facts.moved_table(found, charts_explain.STRONGEST, says)))
+    of = f"features.{subject}_features"
+    says, units = (tell(reader.home, score.run_id, of) for tell in (explanations.meanings, explanations.units))
+    currency = reader.home.portfolio.currency
+    st.html(markup.block(explain_facts.moved_table(found, charts_explain.STRONGEST, says, units, currency)))
+    named = f"{subject}-{score.id}-moved-{chosen}-{score.as_of}"
+    shell.csv_button(named, lambda: exports.as_csv(explain_facts.moved_rows(found)))
     changed = [(part.name, table, rows) for part in found.parts for table, rows in part.rows.items()]
     if changed:
         with st.expander("The rows that came, went or were restated"):
             for name, table, rows in changed:
                 head = markup.heading(f"{name}: raw.{table}", formats.plural(len(rows), "row"))
                 caption = f"Rows of raw.{table} that make the part {name}"
-                currency = reader.home.portfolio.currency
                 st.html(markup.block(head, explain_facts.row_table(table, rows, currency, caption)))

@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import streamlit as st
 
-from app import alert_facts, controls, drift_facts, exports, formats, markup, orders, session, shell
+from app import alert_facts, cause_view, controls, exports, formats, markup, orders, session, shell
 from app.markup import Html
 from app.session import Home
 from pipeline import ledger
@@ -113,12 +113,10 @@ def _alert(home: Home, actor: Actor, alert: Alert) -> None:
         left, right = st.columns([11, 9], gap="medium")
         with left:
             st.html(markup.block(markup.heading("Likely causes", "the likeliest first, as the night recorded them")))
-            causes = (
-                drift_facts.cause_list(alert.causes)
-                if alert.causes
-                else markup.quiet("Nothing upstream of it stood out in that night's run.")
-            )
-            st.html(markup.block(causes))
+            if alert.causes:
+                cause_view.show(alert.causes, alert.id)
+            else:
+                st.html(markup.block(markup.quiet("Nothing upstream of it stood out in that night's run.")))
             _members(alert)
         with right:
             _acknowledge(home, actor, alert)

@@ -199,7 +199,7 @@ def _browse(reader: Reader) -> None:
 def _export(reader: Reader, chosen: Filter, order: str, count: int) -> None:
     rows = min(count, exports.MOST)
     label = "Download as CSV" if count <= exports.MOST else f"Download the first {formats.count(rows)} as CSV"
-    name = f"{chosen.subject}s-{reader.as_of}"
+    name = "-".join([f"{chosen.subject}s", str(reader.as_of), *chosen.words()])
     _take(name, rows, label, partial(exports.scores, reader, chosen, order))
 
 

@@ -107,7 +107,8 @@ def _night(reader: Reader, waiting: int, trouble: bool) -> None:
     st.html(markup.block(title, markup.GAP, night_facts.figures(evidence, reader.zone, mean, change, before)))
     with st.container(key="actions-needs", horizontal=True, gap="medium"):
         if watches:
-            st.page_link(shell.ALERTS, label=night_facts.alerts_line(alerts), icon="", query_params=session.address())
+            label = night_facts.alerts_line(alerts, newest=newest)
+            st.page_link(shell.ALERTS, label=label, icon="", query_params=session.address())
         query = session.address(run=reader.publication.run_id)
         st.page_link(shell.RUNS, label="the night’s run ▸", icon="", query_params=query)
     st.html(markup.block(strip))

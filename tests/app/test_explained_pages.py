@@ -98,7 +98,9 @@ def test_why_it_moved_adds_up_twice(portal: Open, story: Story) -> None:
     changes = [number(row[1]) for row in parts]
     assert changes[0] != 0 and changes[2] != 0, "version 2 scored, and a statement was restated"
     assert sum(changes[:-1]) == pytest.approx(changes[-1], abs=0.0005)
-    moved = [number(row[3]) for row in rows_of(app, "Why the score moved, by feature")]
+    by_feature = rows_of(app, "Why the score moved, by feature")
+    moved = [number(row[4]) for row in by_feature]
+    assert {"days", "ratio"} & {row[1] for row in by_feature}, "values have their units"
     assert sum(moved[:-1]) == pytest.approx(moved[-1], abs=0.001)
     assert rows_of(app, "Rows of raw.loan_servicing that make the part restated")
     bad = html_of(portal(story.settings.home, "scores", account=account(story), since="2025-01-01"))
@@ -357,6 +359,10 @@ def test_a_list_is_taken_by_who_may_and_on_record(own_story: Story) -> None:
     analyst, viewer = (Actor(role, frozenset({role}), "password", datetime.now(UTC)) for role in ("analyst", "viewer"))
     content = exports.scores(reader, chosen, "-pd", analyst)
     lines = list(csv.DictReader(io.StringIO(content.decode())))
+    assert lines[0]["previous_pd"] and all(
+        float(x["pd_change"]) == float(x["pd"]) - float(x["previous_pd"]) for x in lines if x["previous_pd"]
+    ), "what the list shows of the night before is in the file"
+    assert chosen.words() == ["decile-10", "product-card"]
     scores = data.page(reader, chosen, "-pd", 1)
     assert len(lines) == data.matching(reader, chosen) > 0
     assert [(x["account_id"], float(x["pd"])) for x in lines[:50]] == [(str(s.id), s.pd) for s in scores]

@@ -349,6 +349,7 @@ def test_a_bad_id_is_not_found_and_shows_no_other(portal: Open, history: Path, s
     text = html_of(app)
     assert "✕ not found" in text and "<h1>" not in text and "<i>" not in text
     assert "aria-label" not in text, "no table of anything"
+    assert "all of Scores ▸" in [label for label, _ in links_of(app)]
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,9 @@ def test_drift_tells_what_moved_and_how_far_it_is_from_chance(portal: Open, watc
     words = app.get("plotly_chart")[0].proto.alt
     assert "PSI of 29 features on 14 Mar 2026: 1 drifted by 0.1 or more" in words and DRIFTED in words
     assert "Mean log-odds of the sample" in page, "the waterfall in words"
+    assert "not the same model" not in page
+    other = html_of(portal(watched, "drift", as_of="2026-03-02", since="2026-03-01"))
+    assert "not the same model on both nights" in other and "from v30 to v31" in other
     *parts, whole = [float(row[1].replace("−", "-")) for row in rows_of(app, "Parts of the change")]
     assert whole == pytest.approx(sum(parts), abs=0.001)
     assert "Drift of 14 Mar 2026" not in page, "the tables are written once somebody opens them"
@@ -281,6 +284,14 @@ def test_who_may_not_acknowledge_reads_who_may(portal: Open, guarded_watch: Path
     assert "analyst" in page and "data_scientist" in page.replace(" ", "_") and not app.text_area
 
 
+def test_a_cause_that_is_a_column_opens_its_lineage(portal: Open, watched: Path) -> None:
+    app = portal(watched, "alerts", alert=f"drift/{MODEL}/feat_utilization")
+    found = [link for link in links_of(app) if link[0].endswith("in Lineage ▸")]
+    assert found == [
+        ("raw.loan_servicing.credit_limit in Lineage ▸", "column=raw.loan_servicing.credit_limit"),
+    ]
+
+
 def test_a_bad_alert_is_not_found(portal: Open, watched: Path) -> None:
     page = html_of(portal(watched, "alerts", alert="drift/<i>nothing"))
     assert "✕ not found" in page and "<i>nothing" not in page
@@ -290,6 +301,8 @@ def test_tonight_counts_the_open_alerts(portal: Open, watched: Path, history: Pa
     app = portal(watched)
     assert "2 alerts open" in html_of(app)
     assert "Alerts: :red[✕ 2 open] ▸" in [label for label, _ in links_of(app)]
+    older = portal(watched, as_of="2026-03-02")
+    assert "Alerts: :red[✕ 2 open today] ▸" in [label for label, _ in links_of(older)], "and not of that night"
     st.cache_data.clear()
     st.cache_resource.clear()
     assert "Alerts: :green[✓ none open] ▸" in [label for label, _ in links_of(portal(history))]
