@@ -52,7 +52,7 @@ def pages(count: int, size: int, part: str = PAGE) -> range:
     return range(first, min(first + size, count))
 
 
-_PAGER_ENDS, _PAGER_NUMBER = 96, 44  # pixels: both arrows, and a number with its gap
+_PAGER_ENDS, _PAGER_NUMBER = 72, 33  # pixels: both arrows, and a number with its gap
 
 
 def pager(count: int, size: int, part: str = PAGE) -> None:

@@ -56,7 +56,9 @@ def show(home: Home, asked: Asked, says: Mapping[str, str]) -> None:
 def _moved_words(moved: Moved) -> Html:
     rows = moved.rows
     book = charts_drift.of_the_book(moved)
-    standing = f"<p>{markup.status('watch', book) if moved.mostly_noise else markup.html(book)}</p>" if book else ""
+    standing = f"<p>{markup.html(book)}</p>" if book else ""
+    if moved.mostly_noise:
+        standing = markup.alarm("watch", "no cause can be read from it", book).text
     sample = (
         f"Contributions of {formats.count(rows[0])} and {formats.count(rows[1])} subjects, the same ones while they "
         "are scored: they add up to each score's log-odds without a remainder, and stand for the book as a sample does."
