@@ -5,6 +5,8 @@ Whose scores the movers are is shown to who may see it, and that is on record.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import streamlit as st
 
 from app import comparison_charts, comparison_facts, desk, explanations, exports, markup, session, shell, style
@@ -12,7 +14,7 @@ from app.markup import Html
 from app.session import Home
 from pipeline import ledger
 from pipeline.comparison import access as comparison_access
-from pipeline.comparison.facts import Comparison
+from pipeline.comparison.facts import Comparison, Mover
 from pipeline.comparison.store import Kept
 from pipeline.governance import access
 from pipeline.governance.access import Actor
@@ -52,12 +54,19 @@ def movers(home: Home, actor: Actor, kept: Kept, c: Comparison) -> None:
     if not named:
         shown = comparison_access.without_ids(c).movers[:SHOWN]
         st.html(markup.block(head, comparison_facts.movers(c, shown, says, with_ids=False)))
+        _movers_file(kept, shown)
         _offer(home, actor, kept, c, key)
         return
     shown = c.movers[:SHOWN]
     links = [(m.subject, session.address(q=m.subject)) for m in shown]  # a search: its score may be of an earlier night
     table = comparison_facts.movers(c, shown, says, with_ids=True)
     shell.linked_table("movers", head, table, shell.SCORES, links)
+    _movers_file(kept, shown)
+
+
+def _movers_file(kept: Kept, shown: Sequence[Mover]) -> None:
+    name = f"movers-{kept.model}-v{kept.challenger_version}"
+    shell.csv_button(name, lambda: exports.as_csv(comparison_facts.mover_rows(shown)))
 
 
 def _offer(home: Home, actor: Actor, kept: Kept, c: Comparison, key: str) -> None:

@@ -281,6 +281,8 @@ def _compare(home: Home, run: Run) -> None:
     if gates[0] or gates[1]:
         with st.expander("Gate figures of both runs"):
             st.html(markup.block(run_facts.gate_changes(gates[0], gates[1])))
+            rows = [asdict(g) for found in gates for g in found]
+            shell.csv_button(f"gates-{run.run_id}-{then.run_id}", lambda: exports.as_csv(rows))
 
 
 def _changes(title: str, now: dict[str, str], then: dict[str, str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
 
 import pandas as pd
@@ -315,6 +316,7 @@ def _gates(gates: Sequence[GateVerdict]) -> None:
     if len(gates) > SHOWN_GATES:
         with st.expander(f"{len(gates) - SHOWN_GATES} more"):
             st.html(markup.block(night_facts.gate_table(gates[SHOWN_GATES:], "The other gate verdicts")))
+            shell.csv_button(f"gates-{gates[0].run_id}", lambda: exports.as_csv(map(asdict, gates)))
 
 
 def _tests(home: Home, evidence: Evidence) -> None:
