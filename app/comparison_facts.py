@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping
 
 from app import formats, markup
 from app.markup import Cell, Column, Html, Table
@@ -61,11 +60,6 @@ def move_rows(m: Migration) -> Iterator[dict[str, str | int]]:
     for champion, line in zip(m.grades, m.counts, strict=True):
         for challenger, rows in zip(m.grades, line, strict=True):
             yield {"champion_grade": champion, "challenger_grade": challenger, "rows": rows}
-
-
-def mover_rows(found: Sequence[Mover]) -> list[dict[str, object]]:
-    """The same for a file, reasons as JSON; without ids where the page has none."""
-    return [asdict(m) for m in found]
 
 
 def movers(c: Comparison, found: tuple[Mover, ...], says: Mapping[str, str], *, with_ids: bool) -> Table:

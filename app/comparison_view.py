@@ -6,6 +6,7 @@ Whose scores the movers are is shown to who may see it, and that is on record.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 
 import streamlit as st
 
@@ -66,7 +67,7 @@ def movers(home: Home, actor: Actor, kept: Kept, c: Comparison) -> None:
 
 def _movers_file(kept: Kept, shown: Sequence[Mover]) -> None:
     name = f"movers-{kept.model}-v{kept.challenger_version}"
-    shell.csv_button(name, lambda: exports.as_csv(comparison_facts.mover_rows(shown)))
+    shell.csv_button(name, lambda: exports.as_csv(map(asdict, shown)))
 
 
 def _offer(home: Home, actor: Actor, kept: Kept, c: Comparison, key: str) -> None:

@@ -24,20 +24,21 @@ def key(reader: Reader) -> str:
 
 def on_night(reader: Reader) -> duckdb.DuckDBPyConnection:
     """A cursor that sees the lake as the reader's publication left it, and no other state of it."""
-    home, publication = reader.home, reader.publication
-    instance = _instance(home.identity, home.settings)
-    night = _night(home.identity, publication.snapshot_id, publication, home.settings, instance)
-    cursor = instance.cursor()
+    night = _of(reader)
+    cursor = night.instance.cursor()
     cursor.execute(f"USE {ident(night.name)}")
     return cursor
 
 
 def has_ended(reader: Reader) -> bool:
     """Whether retention took the night's own snapshot: its scores are read from a later one that shows the same."""
+    return _of(reader).snapshot != reader.publication.snapshot_id
+
+
+def _of(reader: Reader) -> _Night:
     home, publication = reader.home, reader.publication
     instance = _instance(home.identity, home.settings)
-    night = _night(home.identity, publication.snapshot_id, publication, home.settings, instance)
-    return night.snapshot != publication.snapshot_id
+    return _night(home.identity, publication.snapshot_id, publication, home.settings, instance)
 
 
 @st.cache_resource(show_spinner=False, max_entries=2)

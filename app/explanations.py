@@ -8,7 +8,7 @@ are kept whole, and each page masks what it shows.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -24,7 +24,7 @@ from lineage import trace as tracing
 from lineage.changes import Why
 from lineage.columns import ColumnGraph, run_lineage
 from lineage.definitions import undated
-from lineage.documentation import UNDOCUMENTED, TableDoc, documentation
+from lineage.documentation import UNDOCUMENTED, ColumnDoc, TableDoc, documentation
 from lineage.explained import Explained
 from lineage.graph import Difference
 from lineage.personal_data import masked_change, personal_features, personal_names
@@ -111,20 +111,20 @@ def documented(home: Home, run_id: str) -> Mapping[str, TableDoc]:
 def meanings(home: Home, run_id: str, table: str) -> Mapping[str, str]:
     """Column of a ``schema.table`` → what the project said of it in that run; of one whose manifest is gone, nothing:
     what is shown on hover is no reason to show no page."""
-    try:
-        known = documented(home, run_id).get(table, UNDOCUMENTED)
-    except NotFound:
-        return {}
-    return {name: column.description for name, column in known.columns.items() if column.description}
+    return {name: column.description for name, column in _columns(home, run_id, table) if column.description}
 
 
 def units(home: Home, run_id: str, table: str) -> Mapping[str, str]:
     """Column of a ``schema.table`` → its unit as that run's project declares it; as ``meanings``."""
+    declared = {name: column.declared.get("unit") for name, column in _columns(home, run_id, table)}
+    return {name: str(unit) for name, unit in declared.items() if unit}
+
+
+def _columns(home: Home, run_id: str, table: str) -> Iterable[tuple[str, ColumnDoc]]:
     try:
-        known = documented(home, run_id).get(table, UNDOCUMENTED)
+        return documented(home, run_id).get(table, UNDOCUMENTED).columns.items()
     except NotFound:
-        return {}
-    return {name: str(column.declared["unit"]) for name, column in known.columns.items() if column.declared.get("unit")}
+        return ()
 
 
 def importances(home: Home, model: ScoredModel) -> Mapping[str, float]:
