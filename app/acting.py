@@ -1,30 +1,30 @@
 """Who acts in this browser session: through an identity provider, by password, or nobody where nobody needs to.
 
-A session by password lives in the server's memory and ends by itself; one through a provider ends with its token.
+A session by password lives in the server's memory and ends by itself; its key is in each of its tabs and in a cookie,
+for the tabs that are opened or loaded later. A session through a provider ends with its token.
 Whatever is found is looked at again on every rerun: who was disabled a moment ago sees nothing more.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 import streamlit as st
 from sqlalchemy import Engine
 
 from app.auditing import record
+from app.password_sessions import SESSIONS, ended
 from pipeline.config import Settings
 from pipeline.errors import ConfigError, IdentityRefused
 from pipeline.governance import identity, users
 from pipeline.governance.access import Actor
 from pipeline.governance.claims import actor_from_claims, read_group_roles
 
-LONGEST = timedelta(hours=8)
-IDLE = timedelta(minutes=30)
 SIGNING = "signing"
 """Streamlit's name of the same identity provider, asked with other parameters."""
 _KEY = "signed in"
+_TICKET = "ticket for the cookie"
 _RECORDED = "sign-in on record"
 _NO_SECRETS = "no secrets were there"
 _SEEN: set[str] = set()  # of the process: secrets' files that were there once
@@ -37,23 +37,6 @@ class SignInNeeded(IdentityRefused):
         super().__init__(message or "nobody is signed in", next_step or "sign in")
         self.way = way
         self.ended = message
-
-
-@dataclass(frozen=True)
-class SignedIn:
-    """A session by password: who, and when they last did something."""
-
-    actor: Actor
-    seen_at: datetime
-
-
-def ended(signed: SignedIn, now: datetime) -> str:
-    """Why a session is over at ``now``, in a sentence; empty while it is not."""
-    if now - signed.actor.authenticated_at >= LONGEST:
-        return f"the session ended: {LONGEST.seconds // 3600} hours have passed since the sign-in"
-    if now - signed.seen_at >= IDLE:
-        return f"the session ended: {IDLE.seconds // 60} minutes passed without use"
-    return ""
 
 
 def actor(engine: Engine, settings: Settings, now: datetime) -> Actor:
@@ -105,11 +88,15 @@ def login_for_signing() -> None:
 
 def sign_in(engine: Engine, name: str, password: str, now: datetime) -> None:
     """Begin a session and put it on record. Raises IdentityRefused."""
-    st.session_state[_KEY] = SignedIn(identity.authenticate(engine, name, password, now, record=record), now)
+    key = SESSIONS.begin(identity.authenticate(engine, name, password, now, record=record), now)
+    st.session_state[_KEY] = key
+    st.session_state[_TICKET] = SESSIONS.ticket(key, now)
 
 
 def sign_out() -> None:
-    """End the session and forget all that it held."""
+    """End the session, in every tab, and forget all that this one held."""
+    if key := _key():
+        SESSIONS.end(key)
     st.session_state.clear()
     if by_provider():
         st.logout()
@@ -117,13 +104,32 @@ def sign_out() -> None:
 
 def seen(now: datetime) -> None:
     """Note that somebody did something: called where a page is asked for, not where one refreshes itself."""
-    if signed := st.session_state.get(_KEY):
-        st.session_state[_KEY] = replace(signed, seen_at=now)
+    if key := _key():
+        SESSIONS.seen(key, now)
+
+
+def cookie_name() -> str:
+    """The cookie with a session's key. Browsers give a host's cookies to each of its ports: so it names the port."""
+    return f"scoretrace_session_{st.get_option('server.port')}"
+
+
+def ticket() -> str | None:
+    """What the page after a sign-in asks its cookie with; None on every other page."""
+    found: str | None = st.session_state.pop(_TICKET, None)
+    return found
+
+
+def _key() -> str | None:
+    """The key of this tab's session, or of the one that the browser had when it opened or loaded the tab."""
+    key: str | None = st.session_state.get(_KEY) or st.context.cookies.get(cookie_name())
+    return key
 
 
 def _from_session(engine: Engine, now: datetime) -> Actor:
-    signed: SignedIn | None = st.session_state.get(_KEY)
-    if signed is None:
+    key = _key()
+    signed = SESSIONS.get(key) if key else None
+    if key is None or signed is None:
+        st.session_state.pop(_KEY, None)
         raise SignInNeeded("password")
     over = ended(signed, now)
     try:
@@ -131,6 +137,7 @@ def _from_session(engine: Engine, now: datetime) -> Actor:
             return identity.still(engine, signed.actor)
     except IdentityRefused as error:
         over = error.message
+    SESSIONS.end(key)
     st.session_state.clear()
     raise SignInNeeded("password", over)
 

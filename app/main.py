@@ -1,4 +1,4 @@
-"""The portal's router: ``streamlit run app/main.py``. Each page is one file under ``views``."""
+"""The portal's router, which ``app/portal.py`` serves. Each page is one file under ``views``."""
 
 from __future__ import annotations
 
@@ -56,6 +56,7 @@ def main() -> None:
         shell.sentence(error, "nobody can sign in")
         return
     acting.seen(datetime.now(UTC))
+    sign_in_form.remember()
     shell.side_navigation(groups)
     shell.header(home, page, actor)
     try:

@@ -10,7 +10,7 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-MAIN = Path(__file__).resolve().parent / "main.py"
+PORTAL = Path(__file__).resolve().parent / "portal.py"
 # What pages draw on, by the modules that import it. None of them knows Streamlit, whose caches need its server.
 _DRAWN_ON = ("plotly.graph_objects", "pandas", "pipeline.governance.approvals", "pipeline.governance.validation.export",
              "pipeline.monitoring.drift_reads", "pipeline.monitoring.outcome_reads", "lineage.causes", "lineage.trace",
@@ -28,7 +28,7 @@ def main(options: list[str]) -> None:
     # A page says some hundred things to its browser and lets the other sessions' threads on with each. At Python's five
     # milliseconds apiece, one of twenty readers would wait a tenth of a second a hundred times.
     sys.setswitchinterval(_SWITCH_SECONDS)
-    sys.argv = ["streamlit", "run", str(MAIN), *options]
+    sys.argv = ["streamlit", "run", str(PORTAL), *options]
     cli.main(prog_name="streamlit")
 
 

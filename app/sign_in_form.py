@@ -9,6 +9,7 @@ import streamlit as st
 from app import acting, markup
 from app.acting import SignInNeeded
 from app.markup import Html
+from app.password_sessions import IDLE, LONGEST
 from app.session import Home
 from pipeline.errors import IdentityRefused
 
@@ -30,6 +31,12 @@ def show(home: Home, needed: SignInNeeded) -> None:
             _form(home)
 
 
+def remember() -> None:
+    """On the page after a sign-in: have the browser fetch the cookie, for its other tabs and for this one's reload."""
+    if ticket := acting.ticket():
+        st.html(f"<img class='unseen' src='remembered/{ticket}' alt=''>")
+
+
 def _form(home: Home) -> None:
     tries = st.session_state.setdefault(_TRIES, 0)
     with st.form("sign-in", border=False):
@@ -47,9 +54,9 @@ def _form(home: Home) -> None:
         st.rerun()
     if refused := st.session_state.pop("sign-in refused", None):
         st.html(markup.block(markup.alarm("stop", refused.message, f"Next: {refused.next_step}.")))
-    minutes, hours = acting.IDLE.seconds // 60, acting.LONGEST.seconds // 3600
+    minutes, hours = IDLE.seconds // 60, LONGEST.seconds // 3600
     said = (
-        f"A session is of this tab alone: it ends when the tab is closed or loaded anew, after {minutes} minutes "
-        f"without use, and after {hours} hours. An administrator adds users."
+        f"A session holds in every tab of this browser. It ends when you sign out, after {minutes} minutes without use "
+        f"and after {hours} hours. An administrator adds users."
     )
     st.html(markup.block(Html("<p><small>"), said, Html("</small></p>")))

@@ -17,8 +17,8 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from app import data, exports, formats, session
-from app.acting import SignedIn
 from app.auditing import record
+from app.password_sessions import SESSIONS
 from app.reports import published_scores
 from lineage.explained import explained
 from lineage.personal_data import MASK, personal_features
@@ -158,7 +158,7 @@ def as_role(monkeypatch: pytest.MonkeyPatch, story: Story, role: str, page: str,
         )
     monkeypatch.setenv("SCORETRACE_HOME", str(story.settings.home))
     app = AppTest.from_file(str(Path(__file__).parents[2] / "app" / "main.py"), default_timeout=60)
-    app.session_state["signed in"] = SignedIn(Actor("kim", frozenset({role}), "password", now), now)
+    app.session_state["signed in"] = SESSIONS.begin(Actor("kim", frozenset({role}), "password", now), now)
     app.run()
     app.switch_page(f"views/{page}.py")
     for key, value in query.items():

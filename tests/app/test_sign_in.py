@@ -6,7 +6,6 @@ import json
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,8 +14,8 @@ from sqlalchemy import Engine
 from streamlit.testing.v1 import AppTest
 
 from app import acting
-from app.acting import IDLE, LONGEST, SignedIn, ended
 from app.auditing import record
+from app.password_sessions import IDLE, LONGEST, SESSIONS, TICKET_LIVES, Sessions, SignedIn, ended
 from pipeline import ledger
 from pipeline.config import REPOSITORY
 from pipeline.governance import audit, identity, users
@@ -101,8 +100,7 @@ def test_two_browsers_are_two_sessions(portal: Open, guarded: Path) -> None:
 
 def test_a_session_ends_after_its_time_and_says_why(portal: Open, guarded: Path) -> None:
     app = sign_in(portal(guarded), "ben")
-    signed: SignedIn = app.session_state[KEY]
-    app.session_state[KEY] = replace(signed, seen_at=signed.seen_at - IDLE)
+    last_seen(app, IDLE)
     assert shows_nothing(app.run()) and "30 minutes passed without use" in html_of(app)
     assert "▲" not in html_of(app.run()), "it is said once"
 
@@ -120,10 +118,37 @@ def test_when_a_session_ends() -> None:
 
 def test_use_keeps_a_session(portal: Open, guarded: Path) -> None:
     app = sign_in(portal(guarded), "ben")
-    signed: SignedIn = app.session_state[KEY]
-    app.session_state[KEY] = replace(signed, seen_at=signed.seen_at - timedelta(minutes=29))
+    last_seen(app, timedelta(minutes=29))
     app.run()
-    assert app.session_state[KEY].seen_at >= signed.seen_at
+    signed = SESSIONS.get(app.session_state[KEY])
+    assert signed and datetime.now(UTC) - signed.seen_at < timedelta(minutes=1)
+
+
+def last_seen(app: AppTest, ago: timedelta) -> None:
+    """As if its session had been left alone."""
+    SESSIONS.seen(app.session_state[KEY], datetime.now(UTC) - ago)
+
+
+def test_a_ticket_is_worth_a_key_once_and_not_for_long() -> None:
+    sessions, now = Sessions(), datetime(2026, 3, 14, 9, tzinfo=UTC)
+    actor = Actor("ben", frozenset({"viewer"}), "password", now)
+    key = sessions.begin(actor, now)
+    ticket = sessions.ticket(key, now)
+    assert ticket != key and sessions.redeem("made up", now) is None
+    assert sessions.redeem(ticket, now) == key and sessions.redeem(ticket, now) is None
+    assert sessions.redeem(sessions.ticket(key, now), now + TICKET_LIVES) is None
+    left = sessions.ticket(key, now)
+    sessions.end(key)
+    assert sessions.redeem(left, now) is None and sessions.get(key) is None
+
+
+def test_sessions_that_are_over_are_forgotten_when_one_begins() -> None:
+    sessions, now = Sessions(), datetime(2026, 3, 14, 9, tzinfo=UTC)
+    actor = Actor("ben", frozenset({"viewer"}), "password", now)
+    left, used = sessions.begin(actor, now), sessions.begin(actor, now)
+    sessions.seen(used, now + IDLE)
+    sessions.begin(actor, now + IDLE)
+    assert sessions.get(left) is None and sessions.get(used)
 
 
 def test_who_is_disabled_is_out_with_the_next_click(portal: Open, guarded: Path) -> None:

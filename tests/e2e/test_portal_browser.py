@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Cookie, Page, expect
 
 from app.auditing import record
 from pipeline import control
@@ -16,7 +16,7 @@ from pipeline.governance import identity, users
 from pipeline.governance.access import Actor
 from tests import published_home
 from tests.conftest import copy_home
-from tests.e2e.conftest import expect_heading
+from tests.e2e.conftest import expect_heading, signed_in, window
 from tests.e2e.served import DONE, WAIT, served
 from tests.published_home import FIRST_ID
 
@@ -133,6 +133,8 @@ def test_a_link_asks_for_a_sign_in_and_then_shows_what_it_names(page: Page, guar
     page.get_by_label("Password", exact=True).fill("not the password")
     page.keyboard.press("Enter")
     expect(page.get_by_role("alert").filter(has_text="the name or the password is wrong")).to_be_visible()
+    page.locator(DONE).wait_for()
+    expect(page.get_by_label("Password", exact=True)).to_have_count(1)
     expect(page.get_by_label("Password", exact=True)).to_have_value("")
     page.get_by_label("Password", exact=True).fill(PASSWORD)
     page.keyboard.press("Enter")
@@ -143,6 +145,53 @@ def test_a_link_asks_for_a_sign_in_and_then_shows_what_it_names(page: Page, guar
     page.get_by_role("button", name="Sign out").click()
     expect_heading(page, "Sign in")
     expect(page.locator(".st table")).to_have_count(0)
+
+
+def cookie_of(page: Page) -> Cookie:
+    """The session's cookie, as soon as the browser has it."""
+    deadline = time.monotonic() + WAIT / 1000
+    while not (found := [c for c in page.context.cookies() if c["name"].startswith("scoretrace_session_")]):
+        assert time.monotonic() < deadline, "no cookie came"
+        page.wait_for_timeout(50)
+    return found[0]
+
+
+def test_a_session_holds_in_every_tab_until_the_sign_out(browser: Browser, guarded: str) -> None:
+    link = f"{guarded}/scores?account={FIRST_ID}"
+    first = signed_in(browser, "ben", PASSWORD, link)
+    cookie = cookie_of(first)
+    assert cookie["httpOnly"] and cookie["sameSite"] == "Strict" and cookie["expires"] == -1
+    first.reload()
+    expect_heading(first, f"Account {FIRST_ID}")
+    second = first.context.new_page()
+    second.goto(f"{guarded}/drift")
+    expect(second.get_by_role("button", name="Sign out")).to_be_visible()
+    second.locator(DONE).wait_for()
+    second.get_by_role("button", name="Sign out").click()
+    expect_heading(second, "Sign in")
+    first.get_by_role("link", name="Runs").click()
+    expect_heading(first, "Sign in")
+    first.reload()
+    expect_heading(first, "Sign in")
+    first.context.close()
+
+
+def test_another_browser_or_a_made_up_cookie_gets_in_nowhere(browser: Browser, guarded: str) -> None:
+    first = signed_in(browser, "ben", PASSWORD, guarded)
+    cookie = cookie_of(first)
+    for value in ("", "x" * 43, cookie["value"][:-1]):
+        other = window(browser)
+        other.context.add_cookies([{"name": cookie["name"], "value": value, "url": guarded}])
+        other.goto(guarded)
+        expect_heading(other, "Sign in")
+        other.context.close()
+    first.context.close()
+
+
+def test_the_first_page_answers_to_its_name(page: Page, address: str) -> None:
+    page.goto(f"{address}/tonight?as_of=2026-03-13")
+    expect_heading(page, re.compile("13 Mar 2026"))
+    expect(page).to_have_url(f"{address}/?as_of=2026-03-13")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
