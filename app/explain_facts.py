@@ -186,6 +186,7 @@ def parts_table(why: Why) -> Table:
     columns = [
         Column("part"), Column("log-odds", "number"), Column("rows", "number"), Column("what it is", "wrap fill")
     ]  # fmt: skip
+    between = {part for parts in why.by_feature.values() for part in parts}  # a part may add up to nothing
     rows: list[list[Cell]] = [
         [
             part.name,
@@ -193,7 +194,9 @@ def parts_table(why: Why) -> Table:
             formats.count(sum(len(r) for r in part.rows.values())) if part.rows else formats.MISSING,
             Html(f"{markup.html(_PARTS[part.name])} {markup.quiet(_tables(part.rows))}")
             if part.change or part.rows
-            else markup.quiet("nothing of it"),
+            else markup.quiet(
+                "nothing in all: it moved from feature to feature" if part.name in between else "nothing of it"
+            ),
         ]
         for part in (*why.parts[-1:], *why.parts[-2:-1], *why.parts[1:-2], why.parts[0])
     ]

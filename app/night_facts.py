@@ -158,8 +158,9 @@ def _query(ids: Sequence[str]) -> dict[str, str]:
 
 def figures(
     evidence: Evidence, zone: ZoneInfo, mean_pd: float | None, change: float | None, before: date | None
-) -> Html:
-    """The night's figures side by side. ``change`` is the mean PD's since ``before``, the newest night before it."""
+) -> list[tuple[str, Cell, Cell]]:
+    """The night's figures, each with its label and a note. ``change`` is the mean PD's since ``before``, the newest
+    night before it."""
     publication, landed, dbt = evidence.publication, evidence.night.landed_at, evidence.dbt
     failed, warned, gates = evidence.gates_with("fail"), evidence.gates_with("warn"), len(evidence.gates)
     tests = dbt.passed + dbt.warned + dbt.failed
@@ -169,25 +170,23 @@ def figures(
         moved = (
             f"{formats.points_change(change)} since {formats.day(before, year=before.year != publication.as_of.year)}"
         )
-    return markup.facts(
-        [
-            ("Landed", markup.at(landed, zone, with_day=False), day),
-            ("SLA", markup.status(*_SLA[evidence.night.sla]), sla_note(evidence.night)),
-            (
-                "Accounts scored",
-                formats.count(publication.accounts),
-                f"and {formats.plural(publication.applications, 'application')}",
-            ),
-            ("Mean PD", formats.probability(mean_pd), moved),
-            ("Gates passed", _passed(gates - failed - warned, warned, failed), f"{failed} failed, {warned} warned"),
-            (
-                "Data tests passed",
-                _passed(dbt.passed, dbt.warned, dbt.failed),
-                f"{dbt.failed} failed, {dbt.warned} warned",
-            ),
-            ("Features", formats.count(publication.features), f"{formats.plural(dbt.models, 'model')}, {tests} tests"),
-        ]
-    )
+    return [
+        ("Landed", markup.at(landed, zone, with_day=False), day),
+        ("SLA", markup.status(*_SLA[evidence.night.sla]), sla_note(evidence.night)),
+        (
+            "Accounts scored",
+            formats.count(publication.accounts),
+            f"and {formats.plural(publication.applications, 'application')}",
+        ),
+        ("Mean PD", formats.probability(mean_pd), moved),
+        ("Gates passed", _passed(gates - failed - warned, warned, failed), f"{failed} failed, {warned} warned"),
+        (
+            "Data tests passed",
+            _passed(dbt.passed, dbt.warned, dbt.failed),
+            f"{dbt.failed} failed, {dbt.warned} warned",
+        ),
+        ("Features", formats.count(publication.features), f"{formats.plural(dbt.models, 'model')}, {tests} tests"),
+    ]
 
 
 def _passed(passed: int, warned: int, failed: int) -> Html:

@@ -337,8 +337,12 @@ def _moved(reader: Reader, subject: str, scores: Sequence[Score], actor: Actor) 
             place.empty()
             shell.sentence(error, "why it moved cannot be told")
             return
-    notes = "".join(f"<p>{markup.status('watch', n)}</p>" for n in found.notes)
-    place.html(markup.block(explain_facts.parts_table(found), markup.GAP, Html(notes)))
+    notes = Html("".join(f"<p>{markup.status('watch', n)}</p>" for n in found.notes))
+    if not (found.by_feature or any(part.change or part.rows for part in found.parts)):
+        told = f"It did not: log-odds {formats.signed(found.after.log_odds, 4)} on both nights, and no row that it read"
+        place.html(markup.block(markup.status("ok", f"{told} came, went or was restated."), markup.GAP, notes))
+        return
+    place.html(markup.block(explain_facts.parts_table(found), markup.GAP, notes))
     if not found.by_feature:
         st.html(markup.block(markup.quiet("No feature's contribution is another: the score did not move.")))
         return

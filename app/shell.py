@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from urllib.parse import urlencode
@@ -12,7 +12,7 @@ import streamlit as st
 from streamlit.navigation.page import Page
 
 from app import acting, controls, formats, markup, orders, session
-from app.markup import Html, Table
+from app.markup import Cell, Html, Table
 from app.session import AS_OF, Home
 from pipeline.errors import ScoretraceError
 from pipeline.governance import access
@@ -193,6 +193,35 @@ def linked_table(
             with st.container(key=f"openers-{key}"):
                 for label, query in links:
                     st.page_link(to or page, label=plain(label), query_params=query, icon="")
+
+
+def linked_facts(
+    key: str, items: Sequence[tuple[str, Cell, Cell]], opens: Mapping[str, tuple[str, str, dict[str, str]]]
+) -> None:
+    """Figures side by side, as ``markup.facts``; each that can be questioned is a link to what it was counted from.
+
+    opens: by a figure's label, the page that it opens, what that shows, in words, and the query.
+    """
+    with st.container(key=f"facts-{key}", horizontal=True):
+        for place, (label, figure, note) in enumerate(items):
+            with st.container(key=f"fact-{key}-{place}", width="content"):
+                st.html(markup.block(markup.facts([(label, figure, note)])), width="content")
+                if to := opens.get(label):
+                    page, words, query = to
+                    st.page_link(page, label=plain(f"{label}: {words}"), query_params=query, icon="")
+
+
+def remember_list(page: str) -> None:
+    """Note that a page shows its list, as the URL asks for it: ``list_link`` leads there again."""
+    st.session_state[f"list of {page}"] = st.query_params.to_dict()
+
+
+def list_link(page: str, what: str) -> None:
+    """The way from one thing back to the list of them as it was last seen here: filtered, ordered, at its page; at the
+    night that is shown now."""
+    left = {k: v for k, v in st.session_state.get(f"list of {page}", {}).items() if k != AS_OF}
+    label = f"‹ the {what} as listed" if left else f"‹ all {what}"
+    st.page_link(page, label=label, query_params={**left, **session.address()}, icon="")
 
 
 def csv_button(

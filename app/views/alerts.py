@@ -66,6 +66,7 @@ def _list(home: Home, found: Sequence[Alert]) -> None:
             )
         )
         return
+    shell.remember_list(shell.ALERTS)
     order = controls.order(alert_facts.ORDERS, "-level")
     parts = {title: f"{title.lower()}_{controls.PAGE}" for title in ("Open", "Acknowledged", "Resolved")}
     words = controls.words("Find alerts", "words of an alert: drift, a feature, a table", pages=tuple(parts.values()))
@@ -103,7 +104,7 @@ def _alert(home: Home, actor: Actor, alert: Alert) -> None:
         title = f"<h1>{markup.html(alert.id)} <span class='answer'>{alert_facts.state(alert)}</span></h1>"
         st.html(markup.block(Html(title)), width="content")
         with st.container(key="actions-back", horizontal=True, gap="small", width="content"):
-            st.page_link(shell.ALERTS, label="‹ all alerts", query_params=session.address(), icon="")
+            shell.list_link(shell.ALERTS, "alerts")
             if access.may(actor, "run.read"):
                 st.page_link(shell.RUNS, label="the run", query_params=session.address(run=alert.run_id), icon="")
     if said := st.session_state.pop(_SAID, None):

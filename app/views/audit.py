@@ -64,6 +64,7 @@ def _search(home: Home, actor: Actor) -> None:
         following = "Next: `scoretrace init` writes the first." if whole else "Next: widen the dates, or clear a field."
         st.html(markup.block(markup.alarm("none", title, following)))
         return
+    shell.remember_list(shell.AUDIT)
     shown = controls.pages(count, PAGE_SIZE)
     found = audit.records(home.engine, **wanted, limit=PAGE_SIZE, skip=shown.start, order=order)
     note = f"{formats.plural(count, 'record')}; a number opens the record"
@@ -184,7 +185,7 @@ def _record(home: Home, asked: str) -> None:
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         st.html(markup.block(Html(f"<h1>Record {seq}</h1>")), width="content")
         with st.container(key="actions", horizontal=True, vertical_alignment="center", gap="small", width="content"):
-            st.page_link(shell.AUDIT, label="‹ all records", query_params=session.address(), icon="")
+            shell.list_link(shell.AUDIT, "records")
             for sign, other in (("‹ before", before), ("after ›", after)):
                 query = session.address(record=str(other.seq)) if other else None
                 st.page_link(shell.AUDIT, label=sign, query_params=query, disabled=other is None, icon="")

@@ -69,6 +69,7 @@ def _inbox(home: Home, at: Approvals, actor: Actor) -> None:
         _linked("waiting", head, table, [w.promotion for w in waiting])
     else:
         st.html(markup.block(head, markup.quiet("Nothing waits for you.")))
+    shell.remember_list(shell.PROMOTIONS)
     order = controls.order(promotion_facts.ORDERS, "-requested")
     words = controls.words("Find promotions", "words of a model, a person, a reason", pages=tuple(_PARTS.values()))
     newest_first = orders.having(reversed(tuple(book.promotions.values())), words, promotion_facts.words)
@@ -126,7 +127,7 @@ def _title(home: Home, book: Book, p: Promotion, now: datetime, gone: frozenset[
             if (record := st.query_params.get("record", "")).isdecimal():
                 query = session.address(record=record)
                 st.page_link(shell.AUDIT, label=f"‹ record {record}", query_params=query, icon="")
-            st.page_link(shell.PROMOTIONS, label="‹ all promotions", query_params=session.address(), icon="")
+            shell.list_link(shell.PROMOTIONS, "promotions")
             query = session.address(model=p.model, version=str(p.version))
             st.page_link(shell.MODELS, label="the version’s card", query_params=query, icon="")
 

@@ -79,6 +79,7 @@ def _list(home: Home) -> None:
     table = run_facts.run_table(runs, published, home.zone, "Runs", order)
     links = [(r.run_id, session.address(run=r.run_id)) for r in runs]
     shell.linked_table("runs", markup.heading("On record", note), table, shell.RUNS, links)
+    shell.remember_list(shell.RUNS)
     chosen = [kind] if kind else []
     shell.list_foot(
         count, PAGE_SIZE, "runs", lambda: exports.as_csv(map(vars, ledger.runs(home.engine, kinds=chosen, order=order)))
@@ -93,7 +94,7 @@ def _run(home: Home, run: Run) -> None:
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         st.html(markup.block(Html(f"<h1>Run {markup.html(run.run_id)}</h1>")), width="content")
         with st.container(key="actions", horizontal=True, vertical_alignment="center", gap="small", width="content"):
-            st.page_link(shell.RUNS, label="‹ all runs", query_params=session.address(), icon="")
+            shell.list_link(shell.RUNS, "runs")
             if published:
                 night = {session.AS_OF: run.as_of.isoformat()}
                 st.page_link(shell.TONIGHT, label="its night", query_params=night, icon="")

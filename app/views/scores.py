@@ -63,6 +63,7 @@ def page() -> None:
         if subject_id := st.query_params.get(subject):
             _subject(reader, subject, subject_id)
             return
+    shell.remember_list(shell.SCORES)
     with st.container(horizontal=True, vertical_alignment="center", gap="large"):
         st.html(markup.block(Html(f"<h1>Scores of {formats.day(reader.as_of)}</h1>")), width="content")
         asked = [i for i in _SEPARATORS.split(_search_box(reader)) if i]
@@ -360,7 +361,7 @@ def _title(reader: Reader, subject: str, score: Score, promotion: str | None, be
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         st.html(markup.block(Html(f"<h1>{subject.capitalize()} {markup.html(str(score.id))}</h1>")), width="content")
         with st.container(key="actions", horizontal=True, vertical_alignment="center", gap="small", width="content"):
-            st.page_link(shell.SCORES, label="‹ all scores", query_params=session.address(), icon="")
+            shell.list_link(shell.SCORES, "scores")
             st.page_link(shell.RUNS, label="the run", query_params=session.address(run=score.run_id), icon="")
             of_model = session.address(model=score.model_name, version=str(score.model_version))
             st.page_link(shell.MODELS, label="the model", query_params=of_model, icon="")

@@ -105,7 +105,9 @@ def _night(reader: Reader, waiting: int, trouble: bool) -> None:
     told = night_facts.answer(evidence, len(alerts) if newest else 0, clear=clear)
     title = Html(f"<h1>{formats.day(reader.as_of)} <span class='answer'>{told}</span></h1>")
     strip = night_facts.task_strip(evidence.run, evidence.attempts)
-    st.html(markup.block(title, markup.GAP, night_facts.figures(evidence, reader.zone, mean, change, before)))
+    st.html(markup.block(title))
+    figures = night_facts.figures(evidence, reader.zone, mean, change, before)
+    shell.linked_facts("night", figures, _figure_links(reader))
     with st.container(key="actions-needs", horizontal=True, gap="medium"):
         if watches:
             label = night_facts.alerts_line(alerts, newest=newest)
@@ -140,6 +142,20 @@ def _night(reader: Reader, waiting: int, trouble: bool) -> None:
             links = [(m.name, session.address(model=m.name, version=str(m.version))) for m in reader.publication.models]
             shell.linked_table("scored", markup.heading("Models that scored"), models, shell.MODELS, links)
             _tests(home, evidence)
+
+
+def _figure_links(reader: Reader) -> dict[str, tuple[str, str, dict[str, str]]]:
+    """What the night's figures were counted from, where whoever looks may see it."""
+    actor, night, run = session.actor(), session.address(), session.address(run=reader.publication.run_id)
+    found = {"Accounts scored": (shell.SCORES, "the scores", night)}
+    if access.may(actor, "drift.read"):
+        found["Mean PD"] = (shell.DRIFT, "what moved it", night)
+    if access.may(actor, "run.read"):
+        told = {"Landed": "the run", "SLA": "the run’s tasks", "Gates passed": "every gate",
+                "Data tests passed": "every test"}  # fmt: skip
+        found |= {label: (shell.RUNS, words, run) for label, words in told.items()}
+        found["Features"] = (shell.LINEAGE, "where they come from", night)
+    return found
 
 
 def _evidence(reader: Reader) -> Evidence:

@@ -47,7 +47,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def test_a_score_is_two_clicks_from_tonight_and_back_returns(page: Page, address: str) -> None:
     page.goto(address)
     expect_heading(page, re.compile("14 Mar 2026"))
-    page.get_by_role("link", name="Scores").click()
+    page.get_by_role("link", name="Scores", exact=True).click()
     expect_heading(page, "Scores of 14 Mar 2026")
     link = page.locator("[class*=st-key-openers] a").first
     subject = link.inner_text()
@@ -66,7 +66,7 @@ def test_the_night_goes_along_in_the_address(page: Page, address: str) -> None:
     page.locator("[class*=st-key-nights] a:visible", has_text="‹").click()
     expect_heading(page, re.compile("13 Mar 2026"))
     expect(page).to_have_url(f"{address}/?as_of=2026-03-13")
-    page.get_by_role("link", name="Scores").click()
+    page.get_by_role("link", name="Scores", exact=True).click()
     expect(page).to_have_url(f"{address}/scores?as_of=2026-03-13")
     expect_heading(page, "Scores of 13 Mar 2026")
     page.go_back()
@@ -82,6 +82,34 @@ def test_a_filter_is_one_step_in_the_history(page: Page, address: str) -> None:
     expect(page).to_have_url(f"{address}/scores?of=application")
     page.go_back()
     expect(page.get_by_label("Accounts", exact=True).locator("tbody tr").first).to_be_visible()
+
+
+def test_the_way_back_to_a_list_is_to_the_list_as_it_was(page: Page, address: str) -> None:
+    page.goto(f"{address}/scores?as_of=2026-03-13&by=id&page=2")
+    page.locator("[class*=st-key-openers] a").first.click()
+    expect_heading(page, re.compile("Account"))
+    page.get_by_role("link", name="‹ the scores as listed").click()
+    expect_heading(page, "Scores of 13 Mar 2026")
+    expect(page).to_have_url(f"{address}/scores?by=id&page=2&as_of=2026-03-13")
+    page.goto(f"{address}/scores?account={FIRST_ID}")
+    page.get_by_role("link", name="‹ all scores").click()
+    expect(page).to_have_url(f"{address}/scores")
+
+
+@pytest.mark.parametrize(
+    ("figure", "heading"),
+    [("Accounts scored: the scores", "Scores of 14 Mar 2026"), ("Gates passed: every gate", re.compile("Run "))],
+)
+def test_a_figure_opens_what_it_was_counted_from(
+    page: Page, address: str, figure: str, heading: str | re.Pattern[str]
+) -> None:
+    page.goto(address)
+    expect_heading(page, re.compile("14 Mar 2026"))
+    link = page.get_by_role("link", name=figure)
+    box = link.locator("xpath=ancestor::*[contains(@class, 'st-key-fact-')][1]").bounding_box()
+    assert box
+    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)  # where the figure stands
+    expect_heading(page, heading)
 
 
 _ON_ONE_LINE = """([over, under]) => {
@@ -128,7 +156,7 @@ def test_a_link_asks_for_a_sign_in_and_then_shows_what_it_names(page: Page, guar
     link = f"{guarded}/scores?account={FIRST_ID}"
     page.goto(link)
     expect_heading(page, "Sign in")
-    expect(page.get_by_role("link", name="Scores")).to_have_count(0)
+    expect(page.get_by_role("link", name="Scores", exact=True)).to_have_count(0)
     page.get_by_label("User name").fill("ben")
     page.get_by_label("Password", exact=True).fill("not the password")
     page.keyboard.press("Enter")

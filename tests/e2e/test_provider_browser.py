@@ -75,7 +75,7 @@ def _toml(values: dict[str, str]) -> list[str]:
 def enter(page: Page, address: str, name: str, path: str = "/") -> None:
     page.goto(f"{address}{path}")
     expect_heading(page, "Sign in")
-    expect(page.get_by_role("link", name="Scores")).to_have_count(0)
+    expect(page.get_by_role("link", name="Scores", exact=True)).to_have_count(0)
     page.get_by_role("button", name="Continue to your identity provider").click()
     at_the_provider(page, name)
 
