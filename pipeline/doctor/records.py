@@ -17,7 +17,7 @@ from pipeline.errors import ModelRefused, ScoretraceError
 from pipeline.governance import audit, checkpoints
 from pipeline.governance import promotion_rules as rules
 from pipeline.governance.approvals import Approvals
-from pipeline.governance.approved import require_approved
+from pipeline.governance.approved import ApprovalEnded, require_approved
 from pipeline.registry import Registry
 
 _RESTORE = "`scoretrace restore BACKUP NEW_HOME` puts the whole home back"
@@ -118,8 +118,9 @@ def audit_log(home: Home) -> Found:
 
 
 def models(home: Home) -> Found:
-    """Every registered model's bytes are those registered; what is in production is what was signed."""
-    registry, faults, count = Registry(home.settings), [], 0
+    """Every registered model's bytes are those registered; what is in production is what was signed. That it may not
+    score any more by decision or date is told, and is no fault."""
+    registry, faults, count, ended = Registry(home.settings), [], 0, []
     for spec in home.portfolio.models:
         for version in registry.versions(spec.name):
             count += 1
@@ -131,9 +132,11 @@ def models(home: Home) -> Found:
         if newest is not None and not any(spec.name in f.about for f in faults):
             try:
                 require_approved(home.settings, home.engine, registry, spec.name, newest.as_of)
+            except ApprovalEnded as error:
+                ended.append(error.message)
             except ScoretraceError as error:
                 faults.append(Fault(f"model {spec.name}", error.message, error.next_step))
-    return f"{count} versions against registry and signatures", faults
+    return "; ".join([f"{count} versions against registry and signatures", *ended]), faults
 
 
 def promotions(home: Home) -> Found:

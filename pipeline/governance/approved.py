@@ -16,13 +16,17 @@ from pipeline.governance.signatures import sound
 from pipeline.registry import ModelVersion, Registry
 
 
+class ApprovalEnded(ModelRefused):
+    """The records are whole, and what they say is that the version in force may not score: a decision, or a date."""
+
+
 def require_approved(
     settings: Settings, engine: Engine, registry: Registry, name: str, as_of: date, *, now: datetime | None = None
 ) -> tuple[ModelVersion, Promotion]:
     """The version that may score a date, and the promotion that lets it.
 
     Raises ModelRefused, naming what is missing: no alias, no promotion in force, other bytes, a signature that is not
-    genuine, too few, expired, withdrawn, a conditional approval that has ended.
+    genuine, too few; as ApprovalEnded where it is withdrawn, expired, or conditional and past its end.
     """
     book, now = book_of(engine), now or datetime.now(UTC)
     held = book.in_force.get(name)
@@ -38,7 +42,8 @@ def require_approved(
     if held is None:
         asked = [p for p in book.of_model(name) if p.version == version.version]
         newest = f" ({asked[-1].id}: {rules.against_scoring(asked[-1], as_of, now)})" if asked else ""
-        raise ModelRefused(
+        refused = ApprovalEnded if asked and asked[-1].promoted_at else ModelRefused
+        raise refused(
             f"{version} is set as production in the registry, but no signed promotion approves it{newest}",
             f'`scoretrace promotions request {name} {version.version} --reason "…"`, then have it signed',
         )
@@ -53,7 +58,8 @@ def require_approved(
     if against := rules.against_scoring(whole, as_of, now):
         false = ", ".join(s.signer for s in p.signatures if s not in whole.signatures)
         told = f"; the signature on record of {false} is not genuine" if false else ""
-        raise ModelRefused(
+        refused = ModelRefused if false else ApprovalEnded
+        raise refused(
             f"promotion {p.id} of {version} does not let it score {as_of}: {against}{told}",
             f"`scoretrace promotions show {p.id}`",
         )

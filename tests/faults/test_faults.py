@@ -17,16 +17,19 @@ from pathlib import Path
 import pytest
 from sqlalchemy import insert
 
-from pipeline import archive, control, lake_files, ledger, portfolio
+from pipeline import archive, control, home, lake_files, ledger, portfolio
 from pipeline.backup import MANIFEST
 from pipeline.config import Settings
 from pipeline.doctor import archived
+from pipeline.doctor.examine import examine
 from pipeline.faults import explained
 from pipeline.governance import audit, canonical_json, chain
+from pipeline.governance.approvals import Approvals
 from pipeline.registry import Registry
 from pipeline.transform import Warehouse
 from tests.conftest import FIRST, SECOND, Cascade
 from tests.faults.conftest import SCORETRACE, call, doctor, doctor_by_hand, remounted
+from tests.signing_off import person
 
 Content = Callable[[Settings, date], str | None]
 
@@ -55,6 +58,17 @@ def a_live_file(settings: Settings, schema: str = "raw", table: str = "loan_serv
 
 def test_a_whole_home_is_found_whole(published: Settings) -> None:
     assert doctor_by_hand(published) == doctor(published) == {}
+
+
+def test_a_decision_is_told_and_is_no_fault(own_home: Settings) -> None:
+    portfolio, engine = home.open_home(own_home)
+    desk = Approvals(own_home, engine, Registry(own_home), portfolio)
+    in_force = desk.book().in_force["pd_default"].promotion
+    desk.withdraw(person("carol", "approver"), in_force, reason="a fault in a feature")
+    engine.dispose()
+    (models,) = [c for c in examine(own_home) if c.check == "models"]
+    assert models.ok and "withdrawn by carol: a fault in a feature" in models.says
+    refused(own_home, "withdrawn by carol: a fault in a feature")
 
 
 def test_a_missing_parquet_file_is_named_and_comes_back_from_a_backup(
