@@ -34,7 +34,7 @@ def waiting_for(book: Book, actor: Actor, now: datetime, disabled: Collection[st
 def findings_due(book: Book, today: date) -> tuple[tuple[Promotion, Finding], ...]:
     """Open findings that are overdue or due within a week, the earliest first."""
     last = (today + WEEK).isoformat()
-    found = [(p, f) for p in book.promotions.values() if _alive(p) for f in p.findings if f.open and f.due <= last]
+    found = [(p, f) for p in book.promotions.values() for f in p.owed if f.due <= last]
     return tuple(sorted(found, key=lambda pair: pair[1].due))
 
 
@@ -58,12 +58,6 @@ def _of(p: Promotion, actor: Actor, now: datetime, disabled: Collection[str]) ->
         lacks = p.policy.challenge and not p.challenges
         if lacks and may(actor, "promotion.review") and actor.name not in (p.requester, p.trainer):
             yield Waiting(p, "effective challenge", p.requested_at)
-    if _alive(p):
-        for f in p.findings:
-            if f.open and f.owner == actor.name:
-                yield Waiting(p, f"finding {f.id}, which is yours", f.raised_at, date.fromisoformat(f.due))
-
-
-def _alive(p: Promotion) -> bool:
-    """A rejected or withdrawn version owes nothing more."""
-    return not (p.rejected or p.withdrawn)
+    for f in p.owed:
+        if f.owner == actor.name:
+            yield Waiting(p, f"finding {f.id}, which is yours", f.raised_at, date.fromisoformat(f.due))

@@ -113,8 +113,7 @@ def amount(e: Exposure | None) -> Cell:
 
 
 def open_findings(book: Book, model: str) -> list[tuple[Promotion, Any]]:
-    alive = [p for p in book.of_model(model) if not (p.rejected or p.withdrawn)]
-    return [(p, f) for p in alive for f in p.findings if f.open]
+    return [(p, f) for p in book.of_model(model) for f in p.owed]
 
 
 def _until(p: Promotion | None, zone: ZoneInfo, today: date) -> Cell:

@@ -244,6 +244,53 @@ def finding_table(findings: Sequence[Finding], zone: ZoneInfo, today: date) -> T
     return markup.table(columns, rows, "Findings")
 
 
+Raised = tuple[Promotion, Finding]
+FINDING_ORDERS: Mapping[str, Callable[[Raised], Any]] = {
+    "promotion": lambda raised: raised[0].id,
+    "standing": lambda raised: (raised[1] in raised[0].owed, raised[1].blocking),
+    "owner": lambda raised: raised[1].owner,
+    "due": lambda raised: raised[1].due,
+}
+
+
+def register_table(raised: Sequence[Raised], zone: ZoneInfo, today: date, order: str) -> Table:
+    """Findings of every promotion, in the order given."""
+    columns = [
+        Column("promotion", order="promotion"),
+        Column("of"),
+        Column("finding"),
+        Column("standing", order="-standing"),
+        Column("owner", order="owner"),
+        Column("due", order="due"),
+        Column("what is wrong", "wrap fill"),
+    ]
+    rows: list[list[Cell]] = [
+        [
+            p.id,
+            named(p),
+            f.id,
+            _finding(f) if f in p.owed or not f.open else markup.status("none", "ended with its promotion"),
+            f.owner,
+            _due(date.fromisoformat(f.due), today) if f in p.owed else formats.day(date.fromisoformat(f.due)),
+            f.text,
+        ]
+        for p, f in raised
+    ]
+    return markup.table(columns, rows, "Findings of every promotion", order=order)
+
+
+def register_rows(raised: Sequence[Raised]) -> Iterator[dict[str, object]]:
+    """Findings as rows of a file, with who raised and who closed each."""
+    for p, f in raised:
+        yield {"promotion": p.id, "model": p.model, "version": p.version, **vars(f), "open": f in p.owed}
+
+
+def finding_words(raised: Raised) -> str:
+    """What of a finding is looked through for words."""
+    p, f = raised
+    return f"{p.id} {p.model} {f.id} {f.text} {f.owner} {f.raised_by} {f.closing_note}"
+
+
 def _finding(f: Finding) -> Html:
     if not f.open:
         return markup.status("ok", "closed")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 import streamlit as st
 
@@ -32,6 +32,7 @@ from pipeline.governance.promotion_state import Book, Promotion
 
 PAGE_SIZE = 20
 _PARTS = {state: f"{state}_{controls.PAGE}" for state in promotion_facts.STATES}
+FINDINGS_BY, FINDINGS_PAGE = f"findings_{controls.BY}", f"findings_{controls.PAGE}"
 
 
 def page() -> None:
@@ -71,11 +72,12 @@ def _inbox(home: Home, at: Approvals, actor: Actor) -> None:
         st.html(markup.block(head, markup.quiet("Nothing waits for you.")))
     shell.remember_list(shell.PROMOTIONS)
     order = controls.order(promotion_facts.ORDERS, "-requested")
-    words = controls.words("Find promotions", "words of a model, a person, a reason", pages=tuple(_PARTS.values()))
+    words = controls.words(
+        "Find promotions", "words of a model, a person, a reason", pages=(*_PARTS.values(), FINDINGS_PAGE)
+    )
     newest_first = orders.having(reversed(tuple(book.promotions.values())), words, promotion_facts.words)
     if not newest_first:
         st.html(markup.block(markup.quiet(f"No promotion has the words “{words}”: look for fewer of them.")))
-        return
     every = orders.arranged(newest_first, order, promotion_facts.ORDERS)
     for state, title in promotion_facts.STATES.items():
         if not (found := [p for p in every if rules.status(p, now, gone) == state]):
@@ -86,7 +88,29 @@ def _inbox(home: Home, at: Approvals, actor: Actor) -> None:
         table = promotion_facts.promotion_table(book, shown, home.zone, now, gone, title, order)
         _linked(state, markup.heading(title, formats.count(len(found))), table, shown)
         controls.pager(len(found), PAGE_SIZE, part)
-    shell.csv_button("promotions", lambda: exports.as_csv(promotion_facts.promotion_rows(every, now, gone)))
+    if every:
+        shell.csv_button("promotions", lambda: exports.as_csv(promotion_facts.promotion_rows(every, now, gone)))
+    _findings(home, book, words, today)
+
+
+def _findings(home: Home, book: Book, words: str, today: date) -> None:
+    """What reviews found of all promotions, the open and the blocking first."""
+    order = controls.order(promotion_facts.FINDING_ORDERS, "-standing", FINDINGS_BY)
+    every = [(p, f) for p in book.promotions.values() for f in p.findings]
+    found = orders.arranged(
+        orders.having(every, words, promotion_facts.finding_words), order, promotion_facts.FINDING_ORDERS
+    )
+    if not found:
+        return
+    place = controls.pages(len(found), PAGE_SIZE, FINDINGS_PAGE)
+    shown = found[place.start : place.stop]
+    head = markup.heading("Findings", f"{formats.count(sum(f in p.owed for p, f in found))} of {len(found)} open")
+    table = promotion_facts.register_table(shown, home.zone, today, order)
+    links = [(p.id, session.address(promotion=p.id)) for p, _ in shown]
+    shell.linked_table("findings", head, table, shell.PROMOTIONS, links, by=FINDINGS_BY, pages=(FINDINGS_PAGE,))
+    shell.list_foot(
+        len(found), PAGE_SIZE, "findings", lambda: exports.as_csv(promotion_facts.register_rows(found)), FINDINGS_PAGE
+    )
 
 
 def _linked(key: str, head: Html, table: Table, found: list[Promotion]) -> None:

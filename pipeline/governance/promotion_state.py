@@ -125,6 +125,11 @@ class Promotion:
         return bool(self.rejected or self.withdrawn or self.promoted_at)
 
     @property
+    def owed(self) -> tuple[Finding, ...]:
+        """Findings that somebody has to answer: a rejected or withdrawn version owes nothing more."""
+        return () if self.rejected or self.withdrawn else tuple(f for f in self.findings if f.open)
+
+    @property
     def blocking(self) -> tuple[Finding, ...]:
         return tuple(f for f in self.findings if f.open and f.blocking)
 

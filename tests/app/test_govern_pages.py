@@ -160,7 +160,21 @@ def test_promotions_are_ordered_by_their_heads_and_read_a_page_at_a_time(portal:
     assert withdrawn() == asked[::-1][:20] and withdrawn(withdrawn_page="2") == asked[::-1][20:]
     assert withdrawn(by="requested") == asked[:20]
     assert withdrawn(by="-findings")[0] == id_, "the one with a finding"
+    (found,) = rows_of(as_(portal, "ana", home, "promotions"), "Findings of every promotion")
+    assert (found[0], found[2], found[3]) == (id_, "F1", "◌ ended with its promotion")
     assert "✕ not found" in html_of(as_(portal, "ana", home, "promotions", by="luck"))
+
+
+def test_findings_of_every_promotion_are_one_list(portal: Open, governed: tuple[Path, str]) -> None:
+    home, id_ = governed
+
+    def listed(**query: str) -> list[str]:
+        app = as_(portal, "ana", home, "promotions", **query)
+        return [" ".join(row[i] for i in (0, 2, 3, 4)) for row in rows_of(app, "Findings of every promotion")]
+
+    assert listed() == listed(findings_by="due") == [f"{id_} F1 ▲ open dana"]
+    assert listed(words="F1") == listed(), "though no promotion has this word"
+    assert "✕ not found" in html_of(as_(portal, "ana", home, "promotions", findings_by="luck"))
 
 
 def test_a_promotion_shows_all_that_its_decision_rests_on(portal: Open, governed: tuple[Path, str]) -> None:
