@@ -79,19 +79,20 @@ def _homes(folder: Path, there: Path | None, accounts: int) -> Iterator[tuple[st
 def take(address: str, found: Iterable[Place], out: Path, enter: Enter | None) -> Iterator[str]:
     """Pictures of these pages in each scheme and width; yields the name of each, with what is wrong with its width.
 
-    enter: signs in, which each address asks for anew: a session by password is of one window's one visit.
+    enter: signs in, once a window, before the first page that is not the sign-in's own.
     """
     out.mkdir(parents=True, exist_ok=True)
     with chromium() as browser:
         for scheme in SCHEMES:
             for width in WIDTHS:
-                page = window(browser, scheme, width)
+                page, outside = window(browser, scheme, width), enter is not None
                 for place in found:
                     page.goto(f"{address}{place.path}")
                     settle(page)
-                    if enter and place.name != "sign-in":
+                    if enter and outside and place.name != "sign-in":
                         enter(page)
                         settle(page)
+                        outside = False
                     path = out / f"{place.name}-{scheme}-{width}.png"
                     yield f"{path} {_picture(page, path, width)}"
                 page.context.close()

@@ -74,15 +74,16 @@ def seen(browser: Browser, homes: list[tuple[str, list[Place], str]]) -> Seen:
     """Every page once: all rules in light; then it turns dark as it stands, and what differs are its colours."""
     found = Seen()
     for address, pages, user in homes:
-        page = window(browser)
+        page, outside = window(browser), bool(user)
         page.on("console", _listener(found))
         page.on("pageerror", lambda error: found.console.append(str(error)))
         for place in pages:
             page.goto(f"{address}{place.path}")
             settle(page)
-            if user and place.name != "sign-in":
+            if outside and place.name != "sign-in":
                 sign_in(page, user, PASSWORD)
                 settle(page)
+                outside = False
             if place.name == "account-feature" and address == homes[0][0]:
                 page.get_by_text("these rows give it again").wait_for()  # a proof, a path and its very rows
             found.axe += [f"{place.name}: {line}" for line in _violations(page, {"type": "tag", "values": RULES})]
