@@ -47,6 +47,11 @@ def decimal(value: float | None, places: int = 3) -> str:
     return text.replace(",", THIN).replace("-", MINUS)
 
 
+def thin(text: str) -> str:
+    """A sentence with its counts grouped as the tables' are."""
+    return re.sub(r"(?<=\d),(?=\d{3}(?!\d))", THIN, text)
+
+
 def with_minus(text: str) -> str:
     """A recorded sentence with its negative numbers written as a page writes them."""
     return re.sub(r"(?<![\w.])-(?=\d)", MINUS, text)

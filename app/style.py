@@ -8,6 +8,8 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from app import formats
+
 # Okabe and Ito (2008), readable with any colour vision and on both backgrounds.
 CATEGORIES = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
 ACCENT = "#3A86B8"
@@ -59,6 +61,7 @@ def figure(
             "paper_bgcolor": "rgba(0,0,0,0)",
             "plot_bgcolor": "rgba(0,0,0,0)",
             "font": {"size": 11},
+            "separators": f".{formats.THIN}",
             "hovermode": "x unified",
             "showlegend": False,
             "bargap": 0.2,

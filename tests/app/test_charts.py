@@ -71,6 +71,7 @@ def test_mean_and_shares_come_from_the_counts_by_grade() -> None:
         (formats.probability(0.00002), "<0.01%"),
         (formats.probability(0.0), "0.00%"),
         (formats.probability(float("nan")), "–"),
+        (formats.thin("19,819 rows of 2,000,000: 3,4"), "19\u202f819 rows of 2\u202f000\u202f000: 3,4"),
         (formats.with_minus("limit (-0.0050) of 2026-03-14, v-1"), "limit (\u22120.0050) of 2026-03-14, v-1"),
         (formats.count(20_000), "20\u202f000"),
         (formats.count(None), "–"),
