@@ -89,15 +89,17 @@ def login_for_signing() -> None:
 def sign_in(engine: Engine, name: str, password: str, now: datetime) -> None:
     """Begin a session and put it on record. Raises IdentityRefused."""
     key = SESSIONS.begin(identity.authenticate(engine, name, password, now, record=record), now)
+    st.session_state.clear()  # whatever somebody before them left in this tab
     st.session_state[_KEY] = key
     st.session_state[_TICKET] = SESSIONS.ticket(key, now)
 
 
 def sign_out() -> None:
-    """End the session, in every tab, and forget all that this one held."""
-    if key := _key():
-        SESSIONS.end(key)
-    st.session_state.clear()
+    """End the session, in every tab, and the browser's where that is another by now; forget all that this tab held."""
+    for key in (_key(), st.context.cookies.get(cookie_name())):
+        if key:
+            SESSIONS.end(key)
+    _forget()
     if by_provider():
         st.logout()
 
@@ -120,17 +122,26 @@ def ticket() -> str | None:
 
 
 def _key() -> str | None:
-    """The key of this tab's session, or of the one that the browser had when it opened or loaded the tab."""
-    key: str | None = st.session_state.get(_KEY) or st.context.cookies.get(cookie_name())
-    return key
+    """The key of this tab's session: the browser's, when the tab was opened or loaded. It stays the tab's from then on;
+    a WebSocket that was lost comes back with whatever cookie the browser has by then, which may be somebody else's."""
+    key: str = st.session_state.setdefault(_KEY, st.context.cookies.get(cookie_name()) or "")
+    return key or None
+
+
+def _forget() -> None:
+    """Leave nothing of a session in this tab, and have it take up no other by itself."""
+    st.session_state.clear()
+    st.session_state[_KEY] = ""
 
 
 def _from_session(engine: Engine, now: datetime) -> Actor:
     key = _key()
     signed = SESSIONS.get(key) if key else None
-    if key is None or signed is None:
-        st.session_state.pop(_KEY, None)
+    if key is None:
         raise SignInNeeded("password")
+    if signed is None:
+        _forget()
+        raise SignInNeeded("password", "the session ended: it was ended in another tab, or the portal was started anew")
     over = ended(signed, now)
     try:
         if not over:
@@ -138,7 +149,7 @@ def _from_session(engine: Engine, now: datetime) -> Actor:
     except IdentityRefused as error:
         over = error.message
     SESSIONS.end(key)
-    st.session_state.clear()
+    _forget()
     raise SignInNeeded("password", over)
 
 

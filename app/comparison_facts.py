@@ -29,7 +29,7 @@ def sentences(c: Comparison) -> Html:
 def measures(c: Comparison) -> Table:
     """Both models on the same held-out rows, one measure a line, and the difference."""
     new, old = c.challenger, c.champion
-    columns = [Column("measure"), Column("better is")]
+    columns = [Column("measure"), Column("better is", hint="higher, lower, or nearer this figure")]
     columns += [Column(f"champion v{old.version}", "number")] if old else []
     columns += [Column(f"challenger v{new.version}" if new.version else "challenger", "number")]
     columns += [Column("difference", "number")] if old else []
@@ -41,7 +41,7 @@ def measures(c: Comparison) -> Table:
             line.append(_auc(old) if i == 0 else _figure(theirs))
         line.append(_auc(new) if i == 0 else _figure(mine))
         if old is not None:
-            line.append(_difference(c) if i == 0 else _less(mine, theirs))
+            line.append(_difference(c) if i == 0 else _less(mine, theirs, better))
         rows.append(line)
     return markup.table(columns, rows, "Measures on the same held-out rows")
 
@@ -114,5 +114,10 @@ def _difference(c: Comparison) -> Cell:
     return markup.join([f"{formats.signed(d.auc, 4)} ", markup.quiet(text)], "")
 
 
-def _less(mine: float | None, theirs: float | None) -> str:
-    return formats.MISSING if mine is None or theirs is None else formats.signed(mine - theirs, 4)
+def _less(mine: float | None, theirs: float | None, better: str) -> Cell:
+    """The difference, and that it is one for the worse where it is. better: ``higher``, ``lower``, or nearer ``1``."""
+    if mine is None or theirs is None:
+        return formats.MISSING
+    less = {"higher": theirs - mine, "lower": mine - theirs, "1": abs(mine - 1) - abs(theirs - 1)}[better]
+    told = formats.signed(mine - theirs, 4)
+    return markup.join([told, Html("<small class='watch'>▲ worse</small>")], " ") if round(less, 4) > 0 else told

@@ -37,7 +37,7 @@ def main() -> None:
     }
     page = st.navigation(groups, position="hidden")
     st.set_page_config(page_title=shell.window_title(page))
-    session.write_address()
+    session.write_address(page.url_path)
     try:
         home = session.open_home()
     except ScoretraceError as error:

@@ -125,9 +125,11 @@ MOST_HEADS = 10
 
 @dataclass(frozen=True)
 class Table(Html):
-    """A table, and the heads that order it: each with what it orders by next, left to right."""
+    """A table, and the heads that order it: each with what it orders by next, left to right; and what each says when
+    pointed at."""
 
     heads: tuple[tuple[str, str], ...] = ()
+    hints: tuple[str, ...] = ()
 
 
 def table(
@@ -144,6 +146,7 @@ def table(
     ValueError for more than ``MOST_HEADS`` of these, which the style sheet could not lay their links on.
     """
     heads: list[tuple[str, str]] = []
+    hints: list[str] = []
     cells_of_head = []
     for c in columns:
         title = f" title='{escape(c.hint)}'" if c.hint else ""
@@ -151,6 +154,7 @@ def table(
         if order is not None and c.order:
             kind, chosen = f"{kind} head{len(heads) + 1}".strip(), orders.name(c.order) == orders.name(order)
             heads.append((c.head, orders.opposite(order) if chosen else c.order))
+            hints.append(c.hint)
             if chosen:
                 way = orders.way(order)
                 sign, sorts = {"descending": " ↓", "ascending": " ↑"}[way], f" aria-sort='{way}'"
@@ -170,6 +174,7 @@ def table(
         f"<div class='scroll'><table class='{width}' aria-label='{escape(caption)}'><thead><tr>{head}</tr></thead>"
         f"<tbody>{''.join(body)}</tbody></table></div>",
         tuple(heads),
+        tuple(hints),
     )
 
 

@@ -60,7 +60,8 @@ def inventory_table(listed: Sequence[Listed], book: Book, zone: ZoneInfo, today:
                Column("inherent risk", order="-risk"), Column("exposure", "number", order="-exposure"),
                Column("subjects", "number", order="-subjects"), Column("in production"),
                Column("signed until", order="until"), Column("next review", order="review"),
-               Column("findings", "number", order="-findings"), Column("owed", "number", order="-owed"),
+               Column("findings", "number", "open ones, of its promotions", "-findings"),
+               Column("owed", "number", "responses to triggers that fired", "-owed"),
                Column("owner", "wrap fill", order="owner")]  # fmt: skip
     rows: list[list[Cell]] = [
         [
@@ -176,12 +177,20 @@ def trigger_table(found: Listed, today: date) -> Table:
         fired = [f for f in found.standing.fired if f.trigger == t.name]
         if owed:
             overdue = owed[0].due < today
-            standing: Cell = markup.status("stop" if overdue else "watch", f"fired, due {formats.day(owed[0].due)}")
+            times = f" {len(owed)} times" if len(owed) > 1 else ""
+            told = f"fired{times}, due {formats.day(owed[0].due)}"
+            standing: Cell = markup.status("stop" if overdue else "watch", told)
         elif fired:
             standing = markup.status("ok", "fired, answered")
         else:
             standing = markup.status("none", "has not fired")
         rows.append([t.name, standing, t.when, t.response, f"{t.owner}, {formats.plural(t.within_days, 'day')}"])
+    declared = {t.name for t in found.entry.triggers}
+    for o in found.owed:
+        if o.trigger not in declared:
+            level = "stop" if o.due < today else "watch"
+            status = markup.status(level, f"fired, due {formats.day(o.due)}")
+            rows.append([o.trigger, status, o.why, o.response, o.owner or "nobody named"])
     return markup.table(columns, rows, "Monitoring triggers")
 
 
@@ -262,10 +271,15 @@ def feature_orders(effect: Mapping[str, float]) -> Mapping[str, Callable[[Featur
 
 def feature_table(features: Sequence[Feature], effect: Mapping[str, float], order: str) -> Table:
     """Each feature's weight and direction; the first column holds the names."""
-    columns = [Column("feature", order="feature"), Column("share of gain", "number", order="-gain"),
-               Column("effect, log-odds", "number", order="-effect"), Column("PD may", order="may"),
-               Column("PD does", order="does"), Column("owner", order="owner"),
-               Column("definition", "fill clip")]  # fmt: skip
+    columns = [
+        Column("feature", order="feature"),
+        Column("share of gain", "number", "of what all splits of the model gained in training", "-gain"),
+        Column("effect, log-odds", "number", "mean absolute contribution to a held-out row", "-effect"),
+        Column("PD may", hint="what the model was held to as the feature rises", order="may"),
+        Column("PD does", hint="what it was seen to do on held-out rows as the feature rises", order="does"),
+        Column("owner", order="owner"),
+        Column("definition", "fill clip"),
+    ]
     rows: list[list[Cell]] = [
         [
             x.name,

@@ -157,7 +157,9 @@ def grade_table(rows: Sequence[StoredGrade], caption: str) -> Table:
         Column("came true", "number"),
         Column("events", "number"),
         Column("expected events", "number"),
-        Column("Jeffreys p", "number"),
+        Column(
+            "Jeffreys p", "number", "chance of so many events, or more, if the PD were right; below 5% it is too low"
+        ),
         Column("PD", "fill"),
     ]
     cells: list[list[Cell]] = [
@@ -190,10 +192,14 @@ def group_table(rows: Sequence[StoredGroup], caption: str) -> Table:
         Column("group"),
         Column("rows", "number"),
         Column("approved", "number"),
-        Column("ratio", "number"),
-        Column("four fifths"),
+        Column("ratio", "number", "share approved, over the reference group's"),
+        Column("four fifths", hint="whether the ratio is at least 0.8, the policy line"),
         Column("mean points", "number"),
-        Column("score difference, pooled SD", "number"),
+        Column(
+            "score difference, pooled SD",
+            "number",
+            "mean points less the reference group's, in pooled standard deviations",
+        ),
     ]
     cells: list[list[Cell]] = [
         [

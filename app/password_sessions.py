@@ -41,6 +41,7 @@ class Sessions:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._begun = False
         self._signed: dict[str, SignedIn] = {}
         self._tickets: dict[str, tuple[str, datetime]] = {}
 
@@ -51,12 +52,23 @@ class Sessions:
             self._signed = {k: s for k, s in self._signed.items() if not ended(s, now)}
             self._tickets = {t: (k, until) for t, (k, until) in self._tickets.items() if until > now}
             self._signed[key] = SignedIn(actor, now)
+            self._begun = True
         return key
 
     def get(self, key: str) -> SignedIn | None:
         """The session of a key, whether or not it is over by its time; None for a key that is none."""
         with self._lock:
             return self._signed.get(key)
+
+    def stands(self, key: str, now: datetime) -> bool:
+        """Whether somebody is signed in under a key, and still is by its times."""
+        signed = self.get(key)
+        return signed is not None and not ended(signed, now)
+
+    @property
+    def any(self) -> bool:
+        """Whether anybody has signed in by password since the process began: then who has not is nobody."""
+        return self._begun
 
     def seen(self, key: str, now: datetime) -> None:
         """Somebody did something in this session, if it is one."""

@@ -48,20 +48,29 @@ def show(home: Home, asked: Asked, says: Mapping[str, str]) -> None:
         with st.expander("Every part as a table"):
             st.html(markup.block(drift_facts.moved_table(moved, says)))
     with right:
-        st.html(markup.block(_moved_words(moved)))
+        st.html(markup.block(_moved_words(moved, asked.part, home.portfolio.monitoring.minimum_rows)))
         named = f"score-drift-{asked.model}-{moved.start}-{moved.end}"
         shell.csv_button(named, lambda: exports.as_csv(drift_facts.moved_rows(moved)))
 
 
-def _moved_words(moved: Moved) -> Html:
+def _moved_words(moved: Moved, part: str, least: int) -> Html:
+    """The parts in words, and how far they can be trusted. part: of the book. least: subjects that a finding takes."""
     rows = moved.rows
     book = charts_drift.of_the_book(moved)
     standing = f"<p>{markup.html(book)}</p>" if book else ""
     if moved.mostly_noise:
         standing = markup.alarm("watch", "no cause can be read from it", book).text
+    if moved.book is None and min(rows) < least:
+        told = f"Of {part} the sample has fewer than {formats.count(least)} subjects on one of the nights."
+        standing = markup.alarm("watch", "no cause can be read from it", told).text
+    who = (
+        "the same ones while they are scored"
+        if moved.book is not None
+        else "those that the segment had on either night: not the same ones where subjects come and go"
+    )
     sample = (
-        f"Contributions of {formats.count(rows[0])} and {formats.count(rows[1])} subjects, the same ones while they "
-        "are scored: they add up to each score's log-odds without a remainder, and stand for the book as a sample does."
+        f"Contributions of {formats.count(rows[0])} and {formats.count(rows[1])} subjects, {who}. They add up to each "
+        f"score's log-odds without a remainder, and stand for the {part} as a sample does."
     )
     words = markup.html(charts_drift.waterfall_words(moved))
     return Html(f"<p>{words}</p>{standing}<p class='quiet'>{sample}</p>")

@@ -188,6 +188,8 @@ def _why(reader: Reader, subject: str, score: Score, source: Explained | Trace, 
         parts.append((TOGETHER, source.together))
     bars = charts_explain.steps(sorted(parts, key=lambda part: -abs(part[1])))
     told = f"the base rate and {formats.count(len(parts))} contributions add up to {formats.signed(score.log_odds, 4)}"
+    if nothing := sum(not adds for _, adds in parts):
+        told += f"; {formats.count(nothing)} of them are 0"
     note = f"log-odds: {told}"
     with st.container(key="pair-why"):
         left, right = st.columns([5, 7], gap="medium")

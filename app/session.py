@@ -19,6 +19,7 @@ from pipeline.ledger import Publication
 from pipeline.portfolio import Portfolio
 
 AS_OF = "as_of"
+_PAGE = "page that the browser shows"
 
 
 @dataclass(frozen=True)
@@ -117,13 +118,17 @@ def address(**changes: str | None) -> dict[str, str]:
     return {**query, **{k: v for k, v in changes.items() if v is not None}}
 
 
-def write_address() -> None:
-    """Have the browser show the query that this run read.
+def write_address(page: str) -> None:
+    """Have the browser show the query that this run read, where it shows the page already.
 
     A page link to the page that is already open reruns it with the link's query and leaves the address bar as it
-    was (Streamlit 1.67); saying the query once more puts it there, and into the history for the Back button.
+    was (Streamlit 1.67); saying the query once more puts it there, and into the history for the Back button. A link
+    to another page puts its own query there: said once more, it would race that, and put the page before into the
+    history with a query that is not its own.
     """
-    st.query_params.from_dict(st.query_params.to_dict())
+    if st.session_state.get(_PAGE) == page:
+        st.query_params.from_dict(st.query_params.to_dict())
+    st.session_state[_PAGE] = page
 
 
 def _identity(settings: Settings) -> str:

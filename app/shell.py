@@ -66,7 +66,8 @@ def header(home: Home | None, page: Page, actor: Actor | None) -> None:
             ):
                 if of_a_night:
                     _night_control(home.dates, page)
-                _permalink(home.dates[0] if of_a_night else None)
+                with st.popover("Link", type="tertiary"):
+                    st.code(permalink(home.dates[0] if of_a_night else None), language=None)
     if actor:
         with right:
             _who(actor)
@@ -123,14 +124,13 @@ def _night_control(dates: tuple[date, ...], page: Page) -> None:
     _step("›", dates[position - 1] if position else None, page)
 
 
-def _permalink(newest: date | None) -> None:
+def permalink(newest: date | None = None) -> str:
     """The address of what is shown, to keep: with its night, also where that is the newest one only today."""
     query = st.query_params.to_dict()
     if newest is not None:
         query = {AS_OF: newest.isoformat(), **query}
     address = (st.context.url or "").partition("?")[0]
-    with st.popover("Link", type="tertiary"):
-        st.code(f"{address}?{urlencode(query)}" if query else address, language=None)
+    return f"{address}?{urlencode(query)}" if query else address
 
 
 def _at_night(night: date) -> dict[str, str]:
@@ -185,10 +185,10 @@ def linked_table(
         st.html(markup.block(table))
         if table.heads:
             with st.container(key=f"heads-{key}"):
-                for name, order in table.heads:
+                for (name, order), hint in zip(table.heads, table.hints, strict=True):
                     label = f"sort by {name}, {orders.way(order)}"
                     query = controls.from_first_page(*pages, **{by: order})
-                    st.page_link(page, label=plain(label), query_params=query, icon="")
+                    st.page_link(page, label=plain(label), query_params=query, icon="", help=hint or None)
         if links:
             with st.container(key=f"openers-{key}"):
                 for label, query in links:

@@ -8,7 +8,19 @@ from datetime import UTC, date, datetime, timedelta
 
 import streamlit as st
 
-from app import alert_facts, cause_view, controls, exports, formats, markup, orders, session, shell
+from app import (
+    alert_facts,
+    cause_view,
+    controls,
+    drift_facts,
+    exports,
+    formats,
+    markup,
+    orders,
+    session,
+    shell,
+    watch_data,
+)
 from app.markup import Html
 from app.session import Home
 from pipeline import ledger
@@ -19,6 +31,8 @@ from pipeline.governance.event import event_of
 from pipeline.monitoring.alert_rules import DRIFT
 from pipeline.monitoring.alert_state import ACKNOWLEDGED, RESOLVED, Alert
 from pipeline.monitoring.alerts import acknowledge, alerts_of
+from pipeline.monitoring.bins import WHOLE
+from pipeline.monitoring.drift import Drift
 
 _SAID = "alert answered"
 PAGE_SIZE = 20
@@ -118,7 +132,7 @@ def _alert(home: Home, actor: Actor, alert: Alert) -> None:
                 cause_view.show(alert.causes, alert.id)
             else:
                 st.html(markup.block(markup.quiet("Nothing upstream of it stood out in that night's run.")))
-            _members(alert)
+            _members(home, alert)
         with right:
             _acknowledge(home, actor, alert)
     events = [
@@ -133,7 +147,7 @@ def _alert(home: Home, actor: Actor, alert: Alert) -> None:
     )
 
 
-def _members(alert: Alert) -> None:
+def _members(home: Home, alert: Alert) -> None:
     """What the alert groups; a drifted feature opens its drift on the night that told of it."""
     if not alert.members:
         return
@@ -145,7 +159,23 @@ def _members(alert: Alert) -> None:
     with st.container(key="actions-members", horizontal=True, gap="small"):
         for feature in alert.members:
             query = {session.AS_OF: alert.as_of.isoformat(), "model": model, "feature": feature}
+            query |= _where(home, alert, model, feature)
             st.page_link(shell.DRIFT, label=shell.plain(feature), query_params=query, icon="")
+
+
+def _where(home: Home, alert: Alert, model: str, feature: str) -> dict[str, str]:
+    """The segment in which a feature drifted most, as Drift is asked for it; nothing where the whole book drifted."""
+    policy, night = home.portfolio.monitoring, alert.as_of
+
+    def far(found: Sequence[Drift]) -> list[Drift]:
+        return [d for d in found if (d.psi or 0) >= policy.moderate and drift_facts.stands(d, policy.minimum_rows)]
+
+    whole = watch_data.history(home, night, night, model, None, WHOLE, feature)
+    if not whole or far(whole):
+        return {}
+    parts = far(watch_data.by_segment(home, night, model, whole[0].version, feature))
+    worst = max(parts, key=lambda d: d.psi or 0, default=None)
+    return {"segment": f"{worst.dimension}={worst.segment}"} if worst else {}
 
 
 def _acknowledge(home: Home, actor: Actor, alert: Alert) -> None:

@@ -126,14 +126,18 @@ def _heatmap(
     order = drift_facts.ordered(cells, st.query_params.get("order", ""))
     every = st.query_params.get("all") == "1"
     features = order if every else order[: BESIDE_ONE if asked.feature else SHOWN_FEATURES]
-    if asked.feature and asked.feature not in features:
-        features = [*features, asked.feature]
     of_features = [d for d in tonight if d.feature != SCORE]
     far = [
         d
         for d in of_features
         if d.psi is not None and d.psi >= policy.moderate and drift_facts.stands(d, policy.minimum_rows)
     ]
+    # What the head counts is in the picture, whatever its importance; so is what is open.
+    lead = [f for f in features if f == SCORE]
+    found = [f for f in order if f in {d.feature for d in far} and f not in features]
+    features = [*lead, *found, *(f for f in features if f != SCORE)]
+    if asked.feature and asked.feature not in features:
+        features = [*features, asked.feature]
     versions = sorted({d.version for d in tonight})
     against = f"training set of {', '.join(f'v{v}' for v in versions)}"
     said = (

@@ -106,9 +106,15 @@ def _model(home: Home, model: str) -> None:
         left.html(markup.block(markup.heading("Inventory entry"), model_facts.entry(found, home.zone, today)))
         with right:
             fires = (
-                model_facts.trigger_table(found, today) if found.entry.triggers else markup.quiet("None is declared.")
+                model_facts.trigger_table(found, today)
+                if found.entry.triggers or found.owed
+                else markup.quiet("None is declared.")
             )
-            st.html(markup.block(markup.heading("Monitoring triggers", f"{len(found.owed)} responses owed"), fires))
+            st.html(
+                markup.block(
+                    markup.heading("Monitoring triggers", f"{formats.plural(len(found.owed), 'response')} owed"), fires
+                )
+            )
             open_ = model_facts.open_findings(book, model)
             shown = (
                 promotion_facts.finding_table([f for _, f in open_], home.zone, today)

@@ -88,9 +88,21 @@ def test_a_refusal_says_so_and_empties_the_password(portal: Open, guarded: Path)
 
 def test_signing_out_leaves_nothing_behind(portal: Open, guarded: Path) -> None:
     app = sign_in(portal(guarded), "ben")
+    key, app.session_state["said of the last action"] = app.session_state[KEY], "signed version 2"
     next(b for b in app.button if b.label == "Sign out").click()
     app.run()
-    assert shows_nothing(app) and KEY not in app.session_state
+    assert shows_nothing(app) and not app.session_state[KEY] and SESSIONS.get(key) is None
+    assert "said of the last action" not in app.session_state
+
+
+def test_a_session_that_ended_elsewhere_leaves_nothing_for_the_next_person(portal: Open, guarded: Path) -> None:
+    app = sign_in(portal(guarded), "ben")
+    app.session_state["export ready"] = "a file of ben's"
+    SESSIONS.end(app.session_state[KEY])
+    assert shows_nothing(app.run()) and "it was ended in another tab" in html_of(app)
+    assert "export ready" not in app.session_state
+    app.session_state["export ready"] = "left by some other way"
+    assert "anna" in html_of(sign_in(app, "anna")) and "export ready" not in app.session_state
 
 
 def test_two_browsers_are_two_sessions(portal: Open, guarded: Path) -> None:
