@@ -226,6 +226,7 @@ def by_night(nights: pd.DataFrame, column: str, y_format: str, bounds: Sequence[
         }
         for b in bounds
     ]
+    beside = _beside_bounds(bounds, 0.12 * top)
     return style.figure(
         150,
         [style.line(there["as_of"], there[column], hover=hover, said=[])],
@@ -233,8 +234,8 @@ def by_night(nights: pd.DataFrame, column: str, y_format: str, bounds: Sequence[
         x_axis={**style.nights(list(there["as_of"]), 6), "fixedrange": True},
         y_axis={"range": [0, top], "nticks": 4, "fixedrange": True},
         shapes=lines,
-        annotations=[style.beside(at, words, style.MUTED) for at, words in _beside_bounds(bounds, 0.12 * top)],
-        margin={"l": 44, "r": 36, "t": 8, "b": 24},
+        annotations=[style.beside(at, words, style.MUTED) for at, words in beside],
+        margin={"l": 44, "r": 60 if any("," in words for _, words in beside) else 36, "t": 8, "b": 24},
     )
 
 

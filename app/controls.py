@@ -20,7 +20,8 @@ def one_of(part: str, options: Mapping[str, str], what: str) -> str:
     if not asked:
         return next(iter(options))
     if asked not in options:
-        known = ", ".join(str(o) for o in list(options)[:8] if o) or "none"
+        some = [str(o) for o in options if o]
+        known = (", ".join(some[:12]) or "none") + (f", or one of {len(some) - 12} more" if len(some) > 12 else "")
         raise NotFound(f"there is no {what} {asked!r} here", f"take one of: {known}")
     return asked
 

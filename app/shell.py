@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -131,6 +131,12 @@ def permalink(newest: date | None = None) -> str:
         query = {AS_OF: newest.isoformat(), **query}
     address = (st.context.url or "").partition("?")[0]
     return f"{address}?{urlencode(query)}" if query else address
+
+
+def printed(home: Home, actor: Actor) -> None:
+    """What stands on paper alone: when it was read, by whom, and where it is."""
+    told = f"As the records stood on {formats.moment(datetime.now(UTC), home.zone)}, read by {actor.name}. "
+    st.html(markup.block(Html(f"<p class='printed quiet'>{markup.html(told + permalink())}</p>")))
 
 
 def _at_night(night: date) -> dict[str, str]:

@@ -126,8 +126,7 @@ def _promotion(home: Home, at: Approvals, actor: Actor, p: Promotion) -> None:
     book, now, gone = at.book(), datetime.now(UTC), at.disabled()
     e = evidence(at, p)
     _title(home, book, p, now, gone)
-    printed = f"As the records stood on {formats.moment(now, home.zone)}, read by {actor.name}. {shell.permalink()}"
-    st.html(markup.block(Html(f"<p class='printed quiet'>{markup.html(printed)}</p>")))
+    shell.printed(home, actor)
     for fault in e.faults:
         st.html(markup.block(markup.alarm("stop", "the records are not whole", fault)))
     st.html(markup.block(promotion_facts.figures(p, e, home.zone, now, gone), markup.GAP))

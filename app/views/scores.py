@@ -336,6 +336,7 @@ def _subject(reader: Reader, subject: str, subject_id: str) -> None:
     promotion = ledger.promotion_of(reader.home.engine, model, score.scored_at)
     before = scores[-2].as_of if len(scores) > 1 else None
     _title(reader, subject, score, promotion.id if promotion else None, before)
+    shell.printed(reader.home, session.actor())
     if score.as_of != reader.as_of:
         title = f"not scored on {formats.day(reader.as_of)}"
         told = f"This {subject} was last scored on {formats.day(score.as_of)}; what follows is that score."
