@@ -18,7 +18,7 @@ from pipeline import ledger
 from pipeline.config import Settings
 from pipeline.doctor.examine import examine
 from pipeline.portfolio import resolve
-from tests.conftest import examples
+from tests.conftest import copy_home, examples
 
 WRITING = {"retrain", "replay-model", "nightly", "init", "maintain", "doctor", "backup", "restore", "rotate-key"}
 """Commands of the pipeline and of care: run on a home of the test's own, in which nothing has landed."""
@@ -95,12 +95,22 @@ def test_any_arguments_are_read_or_refused_in_a_sentence(
         assert refused.format_message()
 
 
+@pytest.fixture(scope="module")
+def own_history(history: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy: most of these commands read, but a refused `monitor` is a run too, and others look at the shared home."""
+    return copy_home(history, tmp_path_factory.mktemp("own") / "home")
+
+
 @examples(60)
 @given(line=lines(COMMANDS))
 def test_any_arguments(
-    line: list[str], history: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    line: list[str],
+    own_history: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
-    answers_in_words(line, history, tmp_path, monkeypatch, capfd)
+    answers_in_words(line, own_history, tmp_path, monkeypatch, capfd)
 
 
 @pytest.fixture(scope="module")
