@@ -13,7 +13,7 @@ from app import formats, markup
 from app.markup import Cell, Column, Html, Table
 from pipeline.monitoring.alert_state import Cause
 from pipeline.monitoring.drift import Drift
-from pipeline.monitoring.policy import ARRIVAL
+from pipeline.monitoring.policy import ARRIVAL, DriftPolicy
 from pipeline.monitoring.score_drift import BASE, Moved
 from pipeline.monitoring.segments import SCORE
 
@@ -25,6 +25,11 @@ _BANDS = {"high": ("stop", "high"), "moderate": ("watch", "moderate"), "stable":
 def stands(d: Drift, least: int) -> bool:
     """Whether a PSI says something: chance does not explain it, and there are ``least`` rows."""
     return d.significant and d.n >= least
+
+
+def drifted(found: Sequence[Drift], policy: DriftPolicy) -> list[Drift]:
+    """Those whose PSI is moderate at least and says something."""
+    return [d for d in found if (d.psi or 0) >= policy.moderate and stands(d, policy.minimum_rows)]
 
 
 def frame(rows: Sequence[Drift], least: int) -> pd.DataFrame:

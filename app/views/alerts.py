@@ -32,7 +32,6 @@ from pipeline.monitoring.alert_rules import DRIFT
 from pipeline.monitoring.alert_state import ACKNOWLEDGED, RESOLVED, Alert
 from pipeline.monitoring.alerts import acknowledge, alerts_of
 from pipeline.monitoring.bins import WHOLE
-from pipeline.monitoring.drift import Drift
 
 _SAID = "alert answered"
 PAGE_SIZE = 20
@@ -166,14 +165,10 @@ def _members(home: Home, alert: Alert) -> None:
 def _where(home: Home, alert: Alert, model: str, feature: str) -> dict[str, str]:
     """The segment in which a feature drifted most, as Drift is asked for it; nothing where the whole book drifted."""
     policy, night = home.portfolio.monitoring, alert.as_of
-
-    def far(found: Sequence[Drift]) -> list[Drift]:
-        return [d for d in found if (d.psi or 0) >= policy.moderate and drift_facts.stands(d, policy.minimum_rows)]
-
     whole = watch_data.history(home, night, night, model, None, WHOLE, feature)
-    if not whole or far(whole):
+    if not whole or drift_facts.drifted(whole, policy):
         return {}
-    parts = far(watch_data.by_segment(home, night, model, whole[0].version, feature))
+    parts = drift_facts.drifted(watch_data.by_segment(home, night, model, whole[0].version, feature), policy)
     worst = max(parts, key=lambda d: d.psi or 0, default=None)
     return {"segment": f"{worst.dimension}={worst.segment}"} if worst else {}
 

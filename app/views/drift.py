@@ -127,11 +127,7 @@ def _heatmap(
     every = st.query_params.get("all") == "1"
     features = order if every else order[: BESIDE_ONE if asked.feature else SHOWN_FEATURES]
     of_features = [d for d in tonight if d.feature != SCORE]
-    far = [
-        d
-        for d in of_features
-        if d.psi is not None and d.psi >= policy.moderate and drift_facts.stands(d, policy.minimum_rows)
-    ]
+    far = drift_facts.drifted(of_features, policy)
     # What the head counts is in the picture, whatever its importance; so is what is open.
     lead = [f for f in features if f == SCORE]
     found = [f for f in order if f in {d.feature for d in far} and f not in features]
