@@ -70,7 +70,7 @@ def _moved_words(moved: Moved, part: str, least: int) -> Html:
     )
     sample = (
         f"Contributions of {formats.count(rows[0])} and {formats.count(rows[1])} subjects, {who}. They add up to each "
-        f"score's log-odds without a remainder, and stand for the {part} as a sample does."
+        f"score's log-odds without a remainder, and stand for all of them as a sample does."
     )
     words = markup.html(charts_drift.waterfall_words(moved))
     return Html(f"<p>{words}</p>{standing}<p class='quiet'>{sample}</p>")
