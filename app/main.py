@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import streamlit as st
 
-from app import acting, session, shell, sign_in_form
+from app import acting, garbage, session, shell, sign_in_form
 from app.acting import SignInNeeded
 from pipeline.errors import AccessDenied, NotFound, ScoretraceError
 
@@ -77,6 +77,7 @@ def main() -> None:
             ),
             "this page broke",
         )
+    garbage.freeze_imports()
 
 
 if __name__ == "__main__":
