@@ -19,21 +19,21 @@ from sqlalchemy import Engine
 
 from lineage.columns import DIRECT, ColumnGraph, run_lineage
 from lineage.definitions import undated
+from lineage.raw_moves import FEW_ROWS, moves
 from pipeline import archive, lake, ledger
 from pipeline.config import Settings
-from pipeline.contracts import CONTRACTS, ID, Column
+from pipeline.contracts import CONTRACTS
 from pipeline.errors import NotFound
 from pipeline.monitoring.alert_rules import DRIFT, Finding
 from pipeline.monitoring.alert_state import Cause
 from pipeline.monitoring.alerts import Explain
-from pipeline.monitoring.bins import BinCounts, count_bins, read_bins
-from pipeline.monitoring.restatements import restated_shares
-from pipeline.monitoring.stability import judged_psi
+from pipeline.monitoring.restatements import corrected_subjects, restated_shares
+from pipeline.monitoring.segments import night_rows, segments_of
 from pipeline.portfolio import Portfolio
 from pipeline.sql import ident, literal
 
-_FEW_ROWS = 30
-_ALPHA = 0.001
+_FEW_CORRECTED = 0.05
+"""Corrected rows of fewer of the accounts that drifted did not make them drift."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Search:
             tables = {column.rpartition(".")[0] for column in feeds}
             for table in sorted(tables):
                 mine = {c.rpartition(".")[2]: share for c, share in feeds.items() if c.startswith(f"{table}.")}
-                found += self._of_table(table.removeprefix("raw."), mine, before)
+                found += self._of_table(finding, table.removeprefix("raw."), mine, before)
             found += self._definitions(finding.columns, finding.since or self._as_of)
         else:
             found += [w for name in finding.columns for w in self._of_found(finding, name, before)]
@@ -109,7 +109,7 @@ class Search:
 
     # -- what that night recorded
 
-    def _of_table(self, table: str, feeds: Mapping[str, float], before: date) -> list[Weighed]:
+    def _of_table(self, finding: Finding, table: str, feeds: Mapping[str, float], before: date) -> list[Weighed]:
         """Evidence about a raw table and those of its columns that feed what was found (column → share fed)."""
         share = max(feeds.values(), default=0.0)
         found = [
@@ -121,8 +121,12 @@ class Search:
             and (v.subject == table or (v.subject.startswith(f"{table}.") and v.subject.rpartition(".")[2] in feeds))
         ]
         with closing(lake.connect(self.settings, snapshot=self._snapshot)) as con:
-            found += [Weighed(w.weight * share, w.cause) for w in self._loads(con, table, before)]
-            found += self._moved(con, table, feeds, before)
+            found += [Weighed(w.weight * share, w.cause) for w in self._loads(con, table, before, finding)]
+            window = self.portfolio.monitoring.volume_window
+            found += [
+                Weighed(60 * feeds[m.column] * min(m.psi, 2.0), Cause(f"raw.{table}.{m.column}", m.said))
+                for m in moves(con, table, feeds, before, self._as_of, window)
+            ]
         return found
 
     def _of_found(self, finding: Finding, name: str, before: date) -> list[Weighed]:
@@ -140,10 +144,10 @@ class Search:
             found.append(Weighed(90, Cause(name, finding.message)))
         if table in CONTRACTS:
             with closing(lake.connect(self.settings, snapshot=self._snapshot)) as con:
-                found += self._loads(con, table, before)
+                found += self._loads(con, table, before, finding)
         return found
 
-    def _loads(self, con: duckdb.DuckDBPyConnection, table: str, before: date) -> list[Weighed]:
+    def _loads(self, con: duckdb.DuckDBPyConnection, table: str, before: date, finding: Finding) -> list[Weighed]:
         """The night's load of a table: missing, short or long against the window, correcting what came before it.
 
         before: where the window ends, a date of which it does not hold the loads any more.
@@ -170,7 +174,7 @@ class Search:
         rows, usual, days, loads = row
         found = []
         source = f"raw.{table}" + (f", load {loads}" if loads else "")
-        if usual and days >= 3 and max(float(usual), rows) >= _FEW_ROWS:
+        if usual and days >= 3 and max(float(usual), rows) >= FEW_ROWS:
             ratio = max(rows, 0.5) / float(usual)
             if not 0.6 <= ratio <= 1 / 0.6:
                 found.append(
@@ -183,26 +187,31 @@ class Search:
             shares = restated_shares(con, self.portfolio, self._as_of, self._snapshot, tables=(table,))
             restated, of, most = shares.get(table, (0, 1, 0.0))
             if restated / of > max(0.01, 2 * most):
-                found.append(Weighed(40, Cause(source, f"{restated:,} of {of:,} rows correct rows that landed before")))
+                said = f"{restated:,} of {of:,} rows correct rows that landed before"
+                if finding.segments:
+                    corrected, subjects = self._corrected(con, table, finding, self._snapshot)
+                    if corrected < _FEW_CORRECTED * subjects:
+                        return found
+                    said += f", of {corrected:,} of the {subjects:,} {_subject(finding)}s that drifted"
+                found.append(Weighed(40, Cause(source, said)))
         return found
 
-    def _moved(
-        self, con: duckdb.DuckDBPyConnection, table: str, feeds: Mapping[str, float], since: date
-    ) -> list[Weighed]:
-        """Columns whose values since a date are not those of the window before it: by PSI, and by their nulls."""
-        contract, window = CONTRACTS[table], self.portfolio.monitoring.volume_window
-        read = {
-            c.name: sql for c in contract.columns if c.name in feeds and (sql := _as_number(c, contract.event_date))
-        }
-        if not read:
-            return []
-        columns = ", ".join(f"{sql} AS {ident(name)}" for name, sql in read.items())
-        rows = f"SELECT {columns} FROM {ident('raw', table)} WHERE load_date "
-        before = rows + f"BETWEEN {literal(since - timedelta(days=window))} AND {literal(since - timedelta(days=1))}"
-        tonight = rows + f"BETWEEN {literal(since)} AND {literal(self._as_of)}"
-        bins = read_bins(con, before, tuple(read), [c.name for c in contract.columns if c.values and c.name in read])
-        then, now = count_bins(con, before, bins), count_bins(con, tonight, bins)
-        return [w for name in read if (w := _shift(table, name, then, now, feeds[name])) is not None]
+    def _corrected(
+        self, con: duckdb.DuckDBPyConnection, table: str, finding: Finding, snapshot: int
+    ) -> tuple[int, int]:
+        """Accounts of the segments that drifted: those of which a row was corrected that night, and all."""
+        subject, monitoring = _subject(finding), self.portfolio.monitoring
+        first, key = self.portfolio.period_start(self._as_of), ident(f"{subject}_id")
+        rows = night_rows(subject, self._as_of, snapshot, (self._as_of - first).days + 1)
+        columns = [c[0] for c in con.execute(f"SELECT * FROM ({rows}) LIMIT 0").description or ()]
+        splits = {s.name: s.text for s in segments_of(subject, monitoring.segments, columns)}
+        inside = " OR ".join(f"{splits[split]} = {literal(value)}" for split, value in finding.segments)
+        corrected = corrected_subjects(table, subject, first, self._as_of, snapshot)
+        row = con.execute(
+            f"SELECT count(*) FILTER ({key} IN (FROM ({corrected}))), count(*) FROM ({rows}) WHERE {inside}"
+        ).fetchone()
+        assert row is not None
+        return row[0], row[1]
 
     def _definitions(self, columns: Sequence[str], since: date) -> list[Weighed]:
         """Models on the path whose SQL, dates aside, is not that of the night published before ``since``, when what
@@ -228,32 +237,9 @@ class Search:
         ]
 
 
-def _shift(table: str, column: str, before: BinCounts, now: BinCounts, share: float) -> Weighed | None:
-    """A raw column's move between the window and tonight; None when it is small or may be chance."""
-    then, tonight = before.of(column), now.of(column)
-    if then.sum() < _FEW_ROWS or tonight.sum() < _FEW_ROWS:
-        return None
-    found = judged_psi(then, tonight, alpha=_ALPHA)
-    if not found.significant or found.value < 0.05:
-        return None
-    nulls = tonight[-1] / tonight.sum(), then[-1] / then.sum()
-    said = f"its values tonight are not those of the {int(then.sum()):,} rows before (PSI {found.value:.2f})"
-    if abs(nulls[0] - nulls[1]) > 0.02:
-        said += f"; {nulls[0]:.1%} null, usually {nulls[1]:.1%}"
-    return Weighed(60 * share * min(found.value, 2.0), Cause(f"raw.{table}.{column}", said))
-
-
-def _as_number(column: Column, event_date: str) -> str:
-    """A raw column as a number that can be compared between nights; empty for ids and other texts."""
-    name = ident(column.name)
-    if column.type == ID:
-        return ""
-    if column.values:
-        listed = ", ".join(literal(v) for v in column.values)
-        return f"CAST(list_position([{listed}], {name}) AS DOUBLE)"
-    if column.type == "DATE":
-        return "" if column.name == event_date else f"CAST(load_date - {name} AS DOUBLE)"
-    return "" if column.type.startswith("VARCHAR") else f"CAST({name} AS DOUBLE)"
+def _subject(finding: Finding) -> str:
+    """Whose features drifted: ``features.account_features.apr`` is an account's."""
+    return finding.columns[0].split(".")[1].removesuffix("_features")
 
 
 def _texts(settings: Settings, results: Iterable[ledger.DbtResult]) -> dict[str, str]:

@@ -32,8 +32,8 @@ class Finding:
     """Something a night found that somebody should know. ``id`` is KIND/WHAT; the same id is the same alert.
 
     members: features, gates or tests that it groups. columns: where a search for its cause begins, as
-    ``schema.table`` or ``schema.table.column``. wants_cause: told only when something upstream has moved as well.
-    A drift among tonight's arrivals alone may be the calendar's: on the first of a month, last month's payments.
+    ``schema.table`` or ``schema.table.column``. segments: the (split, segment) of a drift that the whole book does not
+    show; empty for what it does.
     since: the first of the nights that it rests on, where that is not tonight: its cause came with that one.
     """
 
@@ -43,8 +43,14 @@ class Finding:
     message: str
     members: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
-    wants_cause: bool = False
+    segments: tuple[tuple[str, str], ...] = ()
     since: date | None = None
+
+    @property
+    def wants_cause(self) -> bool:
+        """Whether it is told only when something upstream has moved as well. A drift among tonight's arrivals alone
+        may be the calendar's: on the first of a month, last month's payments."""
+        return bool(self.segments)
 
 
 @dataclass(frozen=True)
@@ -179,7 +185,7 @@ def merged(findings: Iterable[Finding]) -> list[Finding]:
             message=other.message if f.message == other.message else f"{other.message}; {f.message}",
             members=tuple(dict.fromkeys((*other.members, *f.members))),
             columns=tuple(dict.fromkeys((*other.columns, *f.columns))),
-            wants_cause=other.wants_cause and f.wants_cause,
+            segments=tuple(dict.fromkeys((*other.segments, *f.segments))) if other.segments and f.segments else (),
         )
     return list(by.values())
 
@@ -252,7 +258,8 @@ def _of_group(group: str, found: list[Drift], policy: DriftPolicy, table: str, s
     columns = tuple(f"{table}.{name}" for name in features if name != SCORE)
     return Finding(
         f"{DRIFT}/{ordered[0].model}/{group}", DRIFT, level, f"{group}: {shown}{more}", features, columns,
-        wants_cause=all(d.dimension for d in found), since=since,
+        segments=tuple(sorted({(d.dimension, d.segment) for d in found})) if all(d.dimension for d in found) else (),
+        since=since,
     )  # fmt: skip
 
 

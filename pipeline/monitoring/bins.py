@@ -75,6 +75,11 @@ class Segment:
     sql: str
     wide: bool = False
 
+    @property
+    def text(self) -> str:
+        """SQL of the segment's name; NULL is ``unknown``."""
+        return f"coalesce(CAST({self.sql} AS VARCHAR), 'unknown')"
+
 
 @dataclass(frozen=True, eq=False)
 class BinCounts:
@@ -155,7 +160,7 @@ def count_bins(
     narrow = [s for s in segments if not s.wide]
     sets = [[s.name for s in narrow], *([s.name] for s in segments if s.wide)]
     names = [s.name for s in segments]
-    columns = ", ".join(f"coalesce(CAST({s.sql} AS VARCHAR), 'unknown') AS {ident('by ' + s.name)}" for s in segments)
+    columns = ", ".join(f"{s.text} AS {ident('by ' + s.name)}" for s in segments)
     values = ", ".join(f"{_value(b.feature)} AS {ident(b.feature)}" for b in bins)
     histograms = [
         f"histogram({ident(b.feature)}, [{', '.join(map(double, b.uppers))}]) AS {ident(b.feature)}" for b in bins

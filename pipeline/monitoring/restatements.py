@@ -55,3 +55,18 @@ def restated_shares(
             usual = max((again / n for now, _, again, n in rows if not now), default=0.0)
             found[table] = (sum(r[2] for r in tonight), sum(r[3] for r in tonight), usual)
     return found
+
+
+def corrected_subjects(table: str, subject: str, first: date, as_of: date, snapshot: int) -> str:
+    """SELECT of the accounts or applications (``subject``) of which a load in [first, as_of] corrects an earlier row.
+
+    Raises StopIteration for a table that is not about them.
+    """
+    contract = CONTRACTS[table]
+    raw = f"(FROM {ident(lake.ALIAS, 'raw', table)} AT (VERSION => {int(snapshot)}))"
+    holder = next(c.name for c in contract.columns if c.name in (f"{subject}_id", "subject_id"))
+    about = f" AND t.subject_type = {literal(subject)}" if holder == "subject_id" else ""
+    same = " AND ".join(f"b.{ident(k)} = t.{ident(k)}" for k in contract.key)
+    return f"""SELECT t.{ident(holder)} FROM {raw} t
+        WHERE t.load_date BETWEEN {literal(first)} AND {literal(as_of)}{about}
+        AND EXISTS (SELECT 1 FROM {raw} b WHERE b.load_date < {literal(first)} AND {same})"""

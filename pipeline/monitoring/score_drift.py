@@ -89,7 +89,7 @@ def write_night(
     days = (publication.as_of - portfolio.period_start(publication.as_of)).days + 1
     segments = [s for s in segments_of(spec.subject, portfolio.monitoring.segments, columns) if not s.wide]
     rows = night_rows(spec.subject, publication.as_of, publication.snapshot_id, days)
-    by = [f"coalesce(CAST({s.sql} AS VARCHAR), 'unknown')" for s in segments]
+    by = [s.text for s in segments]
     values = [f"CAST({ident(name)} AS DOUBLE)" for name in features]
     key = ident(f"{spec.subject}_id")
     sample = con.execute(

@@ -91,26 +91,32 @@ def test_corrected_statements_are_told_of_and_the_night_is_published(own_home: S
     assert newest is not None and newest.as_of == SECOND
 
 
-def test_a_shift_in_tonights_statements_is_found_and_traced_to_the_column_that_moved(
-    own_home: Settings, tmp_path: Path
+def test_a_shift_in_tonights_statements_is_traced_to_the_column_that_moved_and_not_to_a_correction_beside_it(
+    own_home: Settings, spoiled: Path, tmp_path: Path
 ) -> None:
-    """Every limit of tonight's statements a third of what it was: the fresh accounts show it, the book hardly does."""
-    shutil.copytree(own_home.extracts_dir / str(SECOND), tmp_path / str(SECOND))
+    """Every limit of tonight's statements three fifths of what it was, less than accounts differ from one another;
+    with it in the same file come corrections for other accounts."""
+    shutil.copytree(spoiled / "restated_statement" / str(SECOND), tmp_path / str(SECOND))
     statements = tmp_path / str(SECOND) / "statements.parquet"
     rows = duckdb.sql(
-        f"SELECT * REPLACE (CAST(greatest(round(CR_LMT_AMT / 3, 2), 100) AS DECIMAL(18, 2)) AS CR_LMT_AMT) "
+        f"SELECT * REPLACE (CASE WHEN STMT_DT < '{SECOND}' THEN CR_LMT_AMT "
+        f"ELSE CAST(greatest(round(CR_LMT_AMT * 0.6, 2), 100) AS DECIMAL(18, 2)) END AS CR_LMT_AMT) "
         f"FROM read_parquet('{statements}')"
     )
     rows.to_parquet(str(tmp_path / "shifted.parquet"))
     (tmp_path / "shifted.parquet").replace(statements)
     found = night(own_home, SECOND, tmp_path)
+    restated = found.pop("restatement/loan_servicing")
+    assert "correct rows that had landed before" in restated.message
     assert found and all(a.kind == "drift" for a in found.values())
-    groups = {a.id: a for a in found.values()}
-    assert {"drift/pd_default/feat_utilization", "drift/pd_default/feat_pricing"} & groups.keys()
-    for alert in groups.values():
+    assert {"drift/pd_default/feat_utilization", "drift/pd_default/feat_pricing"} & found.keys()
+    for alert in found.values():
         if alert.members != ("score",):
-            assert alert.causes[0].source == "raw.loan_servicing.credit_limit", alert
-    assert "in arrival new" in " ".join(a.message for a in groups.values())
+            first = alert.causes[0]
+            assert first.source == "raw.loan_servicing.credit_limit", alert
+            assert "are lower than the same account's row before, 0% in the week before" in first.reason
+            assert not [c for c in alert.causes if "correct rows" in c.reason]
+    assert "in arrival new" in " ".join(a.message for a in found.values())
 
 
 def test_a_good_night_is_quiet_and_a_past_one_counted_again_gives_the_same_bytes(own_home: Settings) -> None:

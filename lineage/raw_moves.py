@@ -1,0 +1,162 @@
+"""Tonight's rows of a raw table against those before them: what values they bring, and how far these left what the
+same account had. A whole book that moves by a fifth is lost among accounts that differ a thousandfold; each account's
+own step shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+
+import duckdb
+
+from pipeline.contracts import CONTRACTS, ID, Column, Contract
+from pipeline.monitoring.bins import BinCounts, count_bins, read_bins
+from pipeline.monitoring.stability import Psi, judged_psi
+from pipeline.sql import ident, literal
+
+FEW_ROWS = 30
+_ALPHA = 0.001
+_LEAST = 0.05
+_DAYS_BEFORE = 7
+"""Days whose rows say how far accounts usually step."""
+_LOOK_BACK = 62
+"""Days before those in which a monthly row's predecessor lies."""
+_NO_STEP = 1e-9
+"""Below this a relative step is none: between the two sides of it lies a bin of its own."""
+
+
+@dataclass(frozen=True)
+class Move:
+    """A raw column whose rows of tonight are not like those before. psi: of the two, at least 0.05."""
+
+    column: str
+    psi: float
+    said: str
+
+
+def moves(
+    con: duckdb.DuckDBPyConnection, table: str, columns: Collection[str], since: date, as_of: date, window: int
+) -> list[Move]:
+    """The columns that moved, each by what moved it more: its values, or the steps of each account.
+
+    Rows of the loads in [since, as_of] against those of the ``window`` days before; steps against those of the seven
+    days before. What may be chance (p > 0.001) or rests on fewer than 30 rows is left out.
+    """
+    contract = CONTRACTS[table]
+    found: dict[str, Move] = {}
+    for move in (*_values(con, contract, columns, since, as_of, window), *_steps(con, contract, columns, since, as_of)):
+        if move.column not in found or move.psi > found[move.column].psi:
+            found[move.column] = move
+    return list(found.values())
+
+
+def _values(
+    con: duckdb.DuckDBPyConnection, contract: Contract, columns: Collection[str], since: date, as_of: date, window: int
+) -> list[Move]:
+    read = {c.name: sql for c in contract.columns if c.name in columns and (sql := _as_number(c, contract.event_date))}
+    if not read:
+        return []
+    listed = ", ".join(f"{sql} AS {ident(name)}" for name, sql in read.items())
+    rows = f"SELECT {listed} FROM {ident('raw', contract.table)} WHERE load_date "
+    before = rows + f"BETWEEN {literal(since - timedelta(days=window))} AND {literal(since - timedelta(days=1))}"
+    tonight = rows + f"BETWEEN {literal(since)} AND {literal(as_of)}"
+    bins = read_bins(con, before, tuple(read), [c.name for c in contract.columns if c.values and c.name in read])
+    then, now = count_bins(con, before, bins), count_bins(con, tonight, bins)
+    found = []
+    for name in read:
+        if (judged := _judged(then, now, name)) is None:
+            continue
+        said = f"its values tonight are not those of the {then.of(name).sum():,} rows before (PSI {judged.value:.2f})"
+        nulls = now.of(name)[-1] / now.of(name).sum(), then.of(name)[-1] / then.of(name).sum()
+        if abs(nulls[0] - nulls[1]) > 0.02:
+            said += f"; {nulls[0]:.1%} null, usually {nulls[1]:.1%}"
+        found.append(Move(name, judged.value, said))
+    return found
+
+
+def _steps(
+    con: duckdb.DuckDBPyConnection, contract: Contract, columns: Collection[str], since: date, as_of: date
+) -> list[Move]:
+    """Relative steps from the row that an account had before, of tables that have a row for each account and date."""
+    read = [c.name for c in contract.columns if c.name in columns and _is_amount(c)]
+    holder = [k for k in contract.key if k != contract.event_date]
+    if not read or len(holder) == len(contract.key):
+        return []
+    first = since - timedelta(days=_DAYS_BEFORE)
+    raw, key, whose = ident("raw", contract.table), _listed(contract.key), _listed(holder)
+    listed = ", ".join(f"CAST({ident(c)} AS DOUBLE) AS {ident(c)}" for c in read)
+    steps = ", ".join(_step(ident(c)) for c in read)
+    # A corrected row steps from the one before it, as what it corrects did when that landed.
+    con.execute(
+        f"""CREATE OR REPLACE TEMP TABLE stepped AS
+        WITH versions AS (
+            SELECT {key}, {listed}, min(load_date) OVER (PARTITION BY {key}) AS landed,
+                row_number() OVER (PARTITION BY {key} ORDER BY load_date DESC, load_id DESC, source_row DESC) AS version
+            FROM {raw} WHERE load_date BETWEEN {literal(first - timedelta(days=_LOOK_BACK))} AND {literal(as_of)}
+            AND ({whose}) IN (SELECT ({whose}) FROM {raw}
+                              WHERE load_date BETWEEN {literal(first)} AND {literal(as_of)}))
+        SELECT landed, {steps} FROM versions WHERE version = 1
+        WINDOW before AS (PARTITION BY {whose} ORDER BY {ident(contract.event_date)})
+        QUALIFY landed >= {literal(first)} AND lag(landed) OVER before IS NOT NULL"""
+    )
+    before, tonight = (f"SELECT * FROM stepped WHERE landed {sign} {literal(since)}" for sign in ("<", ">="))
+    bins = tuple(
+        replace(b, points=tuple(sorted({*b.points, -_NO_STEP, _NO_STEP}))) for b in read_bins(con, before, tuple(read))
+    )
+    then, now = count_bins(con, before, bins), count_bins(con, tonight, bins)
+    con.execute("DROP TABLE stepped")
+    found = []
+    for name in read:
+        if (judged := _judged(then, now, name)) is not None:
+            said = _said(then, now, name, holder[-1].removesuffix("_id"))
+            found.append(Move(name, judged.value, f"{said} (PSI {judged.value:.2f} of these steps)"))
+    return found
+
+
+def _said(then: BinCounts, now: BinCounts, name: str, holder: str) -> str:
+    """Which way more of them stepped than usual; or that as many stepped each way, but not as far."""
+    (bins,) = (b for b in now.bins if b.feature == name)
+    low, high = bins.points.index(-_NO_STEP) + 1, bins.points.index(_NO_STEP) + 1
+    shares = {}
+    for side, part in (("lower", slice(0, low)), ("higher", slice(high, -1))):
+        shares[side] = tuple(float(c.of(name)[part].sum() / c.of(name).sum()) for c in (now, then))
+    side, (tonight, usual) = max(shares.items(), key=lambda item: item[1][0] - item[1][1])
+    rows = f"{now.of(name).sum():,} rows tonight"
+    if tonight - usual < 0.1:
+        return f"{rows} are not as far from the same {holder}'s row before as those of the week before were"
+    return f"{tonight:.0%} of {rows} are {side} than the same {holder}'s row before, {usual:.0%} in the week before"
+
+
+def _judged(then: BinCounts, now: BinCounts, name: str) -> Psi | None:
+    if then.of(name).sum() < FEW_ROWS or now.of(name).sum() < FEW_ROWS:
+        return None
+    judged = judged_psi(then.of(name), now.of(name), alpha=_ALPHA)
+    return judged if judged.significant and judged.value >= _LEAST else None
+
+
+def _step(column: str) -> str:
+    """From one row to the next as a share of the larger of the two, in [-2, 2]; null where either is."""
+    was = f"lag({column}) OVER before"
+    return (
+        f"coalesce(({column} - {was}) / nullif(greatest(abs({column}), abs({was})), 0), {column} - {was}) AS {column}"
+    )
+
+
+def _listed(columns: Collection[str]) -> str:
+    return ", ".join(map(ident, columns))
+
+
+def _is_amount(column: Column) -> bool:
+    return not (column.values or column.type == ID or column.type == "DATE" or column.type.startswith("VARCHAR"))
+
+
+def _as_number(column: Column, event_date: str) -> str:
+    """A raw column as a number that can be compared between nights; empty for ids and other texts."""
+    name = ident(column.name)
+    if column.type != ID and column.values:
+        listed = ", ".join(literal(v) for v in column.values)
+        return f"CAST(list_position([{listed}], {name}) AS DOUBLE)"
+    if column.type == "DATE":
+        return "" if column.name == event_date else f"CAST(load_date - {name} AS DOUBLE)"
+    return f"CAST({name} AS DOUBLE)" if _is_amount(column) else ""
