@@ -26,6 +26,7 @@ from pipeline.ledger import (
     Sla,
     TaskAttempt,
 )
+from pipeline.monitoring.alert_rules import HIGH
 from pipeline.monitoring.alert_state import Alert
 from pipeline.portfolio import Portfolio
 
@@ -66,14 +67,19 @@ def alerts_line(standing: Sequence[Alert], *, newest: bool = True) -> str:
     when = "" if newest else " today"
     if not standing:
         return f"Alerts: :green[✓ none open{when}] ▸"
-    colour, sign = ("red", "✕") if any(a.level == "high" for a in standing) else ("orange", "▲")
+    colour, sign = ("red", "✕") if severe(standing) else ("orange", "▲")
     return f"Alerts: :{colour}[{sign} {len(standing)} open{when}] ▸"
 
 
-def answer(evidence: Evidence, alerts: int = 0, *, clear: bool = True) -> Html:
+def severe(standing: Sequence[Alert]) -> bool:
+    """Whether one of them is of the highest level."""
+    return any(a.level == HIGH for a in standing)
+
+
+def answer(evidence: Evidence, alerts: Sequence[Alert] = (), *, clear: bool = True) -> Html:
     """Is the book right? One status: what failed, or what wants a look, or that nothing does.
 
-    alerts: how many are open. clear: nothing else wants whoever looks: the night is the newest one, none failed or is
+    alerts: those that are open. clear: nothing else wants whoever looks: the night is the newest one, none failed or is
     overdue since, nothing waits for a signature, and its alerts are theirs to see. Else no more is said than this
     night's own.
     """
@@ -81,12 +87,13 @@ def answer(evidence: Evidence, alerts: int = 0, *, clear: bool = True) -> Html:
     broken = _said(
         (failed, "gate", "failed"), (dbt.failed, "data test", "failed"), (dbt.models_failed, "model", "broke")
     )
-    looks = _said((warned, "gate", "warned"), (dbt.warned, "data test", "warned"), (alerts, "alert", "open"))
+    opened = _said((len(alerts), "alert", "open"))
+    looks = _said((warned, "gate", "warned"), (dbt.warned, "data test", "warned")) + opened
     if evidence.night.sla == Sla.MISSED:
         looks.insert(0, "landed late")
     if unwatched := not_watched(evidence.watched):
         looks.append(unwatched)
-    if broken:
+    if broken or severe(alerts):
         return markup.status("stop", f"published, but {', '.join(broken + looks)}")
     if not evidence.gates or not dbt.passed:
         ran = "no gate ran" if dbt.passed else "no data test ran" if evidence.gates else "no gate and no data test ran"
@@ -209,9 +216,15 @@ def sla_note(night: Night) -> str:
 
 
 def status_of(
-    night: Night | None, day: date, portfolio: Portfolio, now: datetime, warned: Container[str]
+    night: Night | None,
+    day: date,
+    portfolio: Portfolio,
+    now: datetime,
+    warned: Container[str],
+    telling: Container[str] = (),
 ) -> tuple[str, str]:
-    """How an as-of date stands on the calendar, as a level and words. warned: runs that a gate or a test warned of."""
+    """How an as-of date stands on the calendar, as a level and words. warned: runs that a gate or a test warned of.
+    telling: runs that told of an alert."""
     if night is None or (night.publication is None and night.run is None):
         return "none", "not run" if now > portfolio.due(day) else "not due yet"
     if night.publication is None:
@@ -225,6 +238,8 @@ def status_of(
         return "watch", "landed late"
     if night.publication.run_id in warned:
         return "watch", "landed, with a warning of a gate or a test"
+    if night.publication.run_id in telling:
+        return "watch", "landed, with an alert"
     return "ok", "backfilled" if night.sla == Sla.BACKFILLED else "landed"
 
 

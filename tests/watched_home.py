@@ -87,13 +87,13 @@ def watch(settings: Settings) -> Settings:
             _contributions(con, as_of, scored_by)
         outcome_tables.create(con)
         outcome_tables.replace(con, LAST, _outcomes())
-    run_id = ledger.latest_publication(engine).run_id  # type: ignore[union-attr]
     told = (
         (DRIFTS_FROM, [_DRIFT_FOUND, _CALIBRATION_FOUND]),
         (LAST - timedelta(days=1), [_DRIFT_FOUND]),
         (LAST, [_DRIFT_FOUND, _VOLUME_FOUND]),
     )
     for as_of, findings in told:
+        run_id = ledger.publication_for(engine, as_of).run_id  # type: ignore[union-attr]
         alerts.judge(
             engine, findings, as_of, run_id=run_id, actor="pipeline", covered=(DRIFT, VOLUME, CALIBRATION),
             explain=lambda finding: _CAUSES.get(finding.id, ()),
@@ -124,7 +124,7 @@ _CAUSES = {
 
 def _of(version: int) -> Baseline:
     importance = {b.feature: rank for rank, b in enumerate(_BINS, start=1)} | {SCORE: 1, "balance_trend_24m": 0}
-    return Baseline(MODEL, version, BinCounts(_BINS, _KEYS, _matrix(version, 0.0)), importance)
+    return Baseline(MODEL, version, BinCounts(_BINS, _KEYS, _matrix(version, 0.0)), importance, NEWEST_MATURE)
 
 
 def _baseline(con: duckdb.DuckDBPyConnection, version: int) -> None:

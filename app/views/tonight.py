@@ -29,7 +29,7 @@ from app.session import Home, Reader
 from pipeline import calendar, ledger
 from pipeline.governance import access
 from pipeline.ledger import GateVerdict, Publication, Run
-from pipeline.monitoring.alerts import open_alerts
+from pipeline.monitoring.alerts import open_alerts, telling_runs
 
 SHOWN_DAYS = 30
 SHOWN_MONTHS = 12
@@ -102,7 +102,7 @@ def _night(reader: Reader, waiting: int, trouble: bool) -> None:
     alerts = open_alerts(home.engine) if watches else ()
     newest = reader.as_of == home.dates[0]  # what is open today says nothing of an old night
     clear = newest and watches and not (waiting or trouble)
-    told = night_facts.answer(evidence, len(alerts) if newest else 0, clear=clear)
+    told = night_facts.answer(evidence, alerts if newest else (), clear=clear)
     title = Html(f"<h1>{formats.day(reader.as_of)} <span class='answer'>{told}</span></h1>")
     strip = night_facts.task_strip(evidence.run, evidence.attempts)
     st.html(markup.block(title))
@@ -258,7 +258,12 @@ def _calendar(reader: Reader, first: date) -> None:
     days = list(calendar.nights(portfolio.calendar, start, reader.as_of))
     published = [n.publication.run_id for n in nights.values() if n.publication]
     warned = ledger.warned_runs(reader.home.engine, published)
-    levels = {day: night_facts.status_of(nights.get(day), day, portfolio, now, warned) for day in days if day >= first}
+    telling = telling_runs(reader.home.engine) if access.may(session.actor(), "drift.read") else frozenset()
+    levels = {
+        day: night_facts.status_of(nights.get(day), day, portfolio, now, warned, telling)
+        for day in days
+        if day >= first
+    }
     st.html(markup.block(markup.heading(f"Last {SHOWN_DAYS} nights" if daily else f"Last {SHOWN_MONTHS} months")))
     with st.container(key="calendar"):
         if daily:

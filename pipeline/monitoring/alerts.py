@@ -16,7 +16,7 @@ from pipeline.governance import audit, guard, texts
 from pipeline.governance.access import Actor
 from pipeline.governance.event import event_of
 from pipeline.monitoring.alert_rules import Finding, merged, steps
-from pipeline.monitoring.alert_state import ACKNOWLEDGED, RESOLVED, Alert, Cause, fold
+from pipeline.monitoring.alert_state import ACKNOWLEDGED, RAISED, REOPENED, RESOLVED, UPDATED, Alert, Cause, fold
 from pipeline.monitoring.policy import DriftPolicy
 
 Explain = Callable[[Finding], Sequence[Cause]]
@@ -32,6 +32,12 @@ def alerts_of(where: Engine | Connection) -> dict[str, Alert]:
 def open_alerts(where: Engine | Connection) -> tuple[Alert, ...]:
     """The alerts that nobody answers for and that still stand."""
     return tuple(a for a in alerts_of(where).values() if a.state not in (ACKNOWLEDGED, RESOLVED))
+
+
+def telling_runs(where: Engine | Connection) -> frozenset[str]:
+    """The runs that told of something: an alert raised, reopened, or become worse."""
+    told = (event_of(r) for r in audit.records(where, action="alert."))
+    return frozenset(str(e.detail["run_id"]) for e in told if e.action in (RAISED, REOPENED, UPDATED))
 
 
 def judge(

@@ -39,12 +39,14 @@ CODE = "code"
 
 @dataclass(frozen=True, eq=False)
 class Baseline:
-    """What nights are compared with. importance: feature → rank by gain, 1 the most; 0 where a feature has no gain."""
+    """What nights are compared with. importance: feature → rank by gain, 1 the most; 0 where a feature has no gain.
+    trained: the date that the version was trained as of; a night before it is a look back."""
 
     model: str
     version: int
     counts: BinCounts = field(repr=False)
     importance: dict[str, int] = field(repr=False)
+    trained: date
 
     @property
     def bins(self) -> tuple[FeatureBins, ...]:
@@ -72,7 +74,7 @@ def ensure(
 def read(con: duckdb.DuckDBPyConnection, registry: Registry, version: ModelVersion) -> Baseline | None:
     """The version's frozen baseline, or None."""
     found = kept(con, version, (*native.features(native.parse(registry.text(version))), SCORE))
-    return None if found is None else Baseline(version.name, version.version, found, importance_of(registry, version))
+    return None if found is None else _baseline(registry, version, found)
 
 
 def kept(con: duckdb.DuckDBPyConnection, version: ModelVersion, features: Sequence[str]) -> BinCounts | None:
@@ -124,7 +126,7 @@ def freeze(
         con.execute("DROP TABLE IF EXISTS temp.baseline_rows")
         con.execute("DROP TABLE IF EXISTS temp.baseline_scores")
     write(con, version, counts)
-    return Baseline(version.name, version.version, counts, importance_of(registry, version))
+    return _baseline(registry, version, counts)
 
 
 def write(con: duckdb.DuckDBPyConnection, version: ModelVersion, counts: BinCounts) -> None:
@@ -264,6 +266,10 @@ def _contract(settings: Settings, version: ModelVersion) -> dict[str, FeatureSpe
         return {}
     recipe = json.loads(archive.read_text(settings, sha256))
     return {f["name"]: FeatureSpec(**f) for f in recipe["contract"]}
+
+
+def _baseline(registry: Registry, version: ModelVersion, counts: BinCounts) -> Baseline:
+    return Baseline(version.name, version.version, counts, importance_of(registry, version), _as_of(version))
 
 
 def _as_of(version: ModelVersion) -> date:

@@ -133,6 +133,7 @@ def launch_counts(
 ) -> BinCounts | None:
     """The version's first nights before a date, added up from their stored counts; None before there is one.
 
+    They begin where it was trained: a night of before that, scored to look back, is not one of its own.
     What arrives follows the calendar: who is billed on the first of a month has paid nothing in it yet. Arrivals are
     added up over the version's first nights at this time of the month; none so far leaves their segments out.
     """
@@ -141,7 +142,7 @@ def launch_counts(
         night
         for (night,) in con.execute(
             f"SELECT DISTINCT as_of_date FROM {_table('statistics')} WHERE {version} AND scored_by = model_version "
-            f"AND as_of_date < {literal(as_of)} ORDER BY 1"
+            f"AND as_of_date < {literal(as_of)} AND as_of_date >= {literal(baseline.trained)} ORDER BY 1"
         ).fetchall()
     ]
     if not nights:

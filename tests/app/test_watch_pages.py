@@ -25,7 +25,7 @@ from tests.app.test_portal_pages import links_of, number, rows_of
 from tests.app.test_sign_in import sign_in
 from tests.conftest import copy_home
 from tests.published_home import LAST, settings_for
-from tests.watched_home import DRIFT_ALERT, DRIFTED, MODEL, OLD_ALERT, VOLUME_ALERT
+from tests.watched_home import DRIFT_ALERT, DRIFTED, DRIFTS_FROM, MODEL, OLD_ALERT, VOLUME_ALERT
 
 PAGES = ("drift", "alerts", "outcomes")
 
@@ -148,9 +148,8 @@ def test_a_night_that_has_no_drift_is_not_answered_with_another_ones(portal: Ope
         db.execute(failed)
     engine.dispose()
     assert "The night is not watched: its monitor failed (disk full)." in html_of(portal(own_watched, "drift"))
-    assert "▲ published; 1 gate warned, 1 data test warned, 2 alerts open, not watched: its monitor failed" in html_of(
-        portal(own_watched)
-    )
+    told = "✕ published, but 1 gate warned, 1 data test warned, 2 alerts open, not watched: its monitor failed"
+    assert told in html_of(portal(own_watched)), "one of the alerts is of the highest level"
 
 
 def test_only_nights_of_the_same_version_are_compared(portal: Open, watched: Path) -> None:
@@ -301,6 +300,9 @@ def test_tonight_counts_the_open_alerts(portal: Open, watched: Path, history: Pa
     app = portal(watched)
     assert "2 alerts open" in html_of(app)
     assert "Alerts: :red[✕ 2 open] ▸" in [label for label, _ in links_of(app)]
+    signs = {query: label for label, query in links_of(app) if label.startswith(":")}
+    assert signs[f"as_of={DRIFTS_FROM}"].startswith(":orange[▲]"), "a good night that raised an alert"
+    assert signs[f"as_of={DRIFTS_FROM + timedelta(days=1)}"].startswith(":green[✓]"), "which stood on the next"
     older = portal(watched, as_of="2026-03-02")
     assert "Alerts: :red[✕ 2 open today] ▸" in [label for label, _ in links_of(older)], "and not of that night"
     st.cache_data.clear()

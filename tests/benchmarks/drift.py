@@ -188,7 +188,8 @@ def _baseline(con):  # type: ignore[no-untyped-def]
 
     counts = baselines.kept(con, _version(), _names())
     assert counts is not None
-    return baselines.Baseline("bench", 1, counts, {name: i for i, name in enumerate(_names(), start=1)})
+    importance = {name: i for i, name in enumerate(_names(), start=1)}
+    return baselines.Baseline("bench", 1, counts, importance, LAST - timedelta(days=NIGHTS))
 
 
 def _evidently(folder: Path) -> tuple[float, float]:

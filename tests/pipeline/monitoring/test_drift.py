@@ -168,7 +168,7 @@ def test_a_night_missing_in_the_middle_is_no_hole_in_the_others(book: Book) -> N
         watch(book, publish(book, day))
     found = read(book, feature=SCORE)
     assert [d.as_of for d in found] == [COHORTS[0], COHORTS[2]]
-    assert found[0].launch_psi is None and found[1].launch_psi is not None
+    assert [d.launch_psi for d in found] == [None, None], "no first night of a version is before it was trained"
     watch(book, publish(book, COHORTS[1]))
     assert [d.as_of for d in read(book, feature=SCORE)] == list(COHORTS[:3])
 
@@ -264,7 +264,7 @@ def test_a_night_published_again_by_another_version_has_one_version(tmp_path: Pa
     with closing(lake.connect(settings, read_only=False)) as con:
         bins = read_bins(con, rows, ["f"])
         counts = count_bins(con, rows, bins, ())
-        first, second = (baselines.Baseline("m", version, counts, {"f": 1}) for version in (1, 2))
+        first, second = (baselines.Baseline("m", version, counts, {"f": 1}, NIGHT) for version in (1, 2))
         for version, scored_by in ((first, 1), (second, 1), (second, 2)):
             write_night(con, DriftPolicy(), version, counts, NIGHT, scored_by)
         assert [d.version for d in history(con, NIGHT, NIGHT)] == [2]
@@ -288,14 +288,16 @@ def test_arrivals_are_held_against_first_nights_at_the_same_time_of_the_month(tm
                            for more in (0, 60))  # fmt: skip
     with closing(lake.connect(settings, read_only=False)) as con:
         bins = read_bins(con, plain, ["f"])
-        baseline = baselines.Baseline("m", 1, count_bins(con, plain, bins, splits), {"f": 1})
+        trained = date(2026, 2, 26)
+        baseline = baselines.Baseline("m", 1, count_bins(con, plain, bins, splits), {"f": 1}, trained)
 
         def night(day: date, rows: str) -> tuple[float | None, dict[str, float | None]]:
             write_night(con, DriftPolicy(), baseline, count_bins(con, rows, bins, splits), day, 1)
             (whole,) = history(con, day, day)
             return whole.launch_psi, {d.segment: d.launch_psi for d in history(con, day, day, dimension="arrival")}
 
-        night(date(2026, 2, 26), plain)
+        night(date(2025, 2, 26), on_the_first)
+        assert night(trained, plain) == (None, {"new": None, "standing": None}), "what was looked back on is no first"
         assert night(date(2026, 2, 27), plain) == (0.0, {"new": 0.0, "standing": 0.0})
         whole, arrivals = night(date(2026, 3, 1), on_the_first)
         assert whole is not None and whole > 1 and arrivals == {"new": None, "standing": None}, "no first has been seen"
