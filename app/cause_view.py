@@ -1,4 +1,4 @@
-"""Causes as a list, and the way from each to its column in Lineage."""
+"""Causes as a list, and the way from each to its column, its table or its model in Lineage."""
 
 from __future__ import annotations
 
@@ -14,11 +14,20 @@ MOST = 3
 
 
 def show(causes: Sequence[Cause], key: str) -> None:
-    """The causes, the likeliest first; those that are a column of a table open its lineage. key: where they stand."""
+    """The causes, the likeliest first, and what they are about in Lineage. key: where they stand."""
     st.html(markup.block(drift_facts.cause_list(causes)))
-    columns = list(dict.fromkeys(c.source for c in causes if c.source.count(".") == 2))[:MOST]
-    if columns and access.may(session.actor(), "run.read"):
+    about = list(dict.fromkeys(filter(None, (_about(c.source) for c in causes))))[:MOST]
+    if about and access.may(session.actor(), "run.read"):
         with st.container(key=f"actions-causes-{key}", horizontal=True, gap="medium"):
-            for column in columns:
-                query = session.address(column=column)
-                st.page_link(shell.LINEAGE, label=f"{column} in Lineage ▸", query_params=query, icon="")
+            for part, name in about:
+                query = session.address(**{part: name})
+                st.page_link(shell.LINEAGE, label=f"{name} in Lineage ▸", query_params=query, icon="")
+
+
+def _about(source: str) -> tuple[str, str] | None:
+    """What Lineage is asked for a cause: a column by its name, the columns of a table or a model by a search."""
+    named, _, _ = source.partition(",")  # a load is named after its table
+    kind, _, model = named.partition(" ")
+    if kind == "model" and model:
+        return "q", model
+    return ("column", named) if named.count(".") == 2 else ("q", named) if named.startswith("raw.") else None

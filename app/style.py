@@ -75,9 +75,12 @@ def figure(
 
 
 def nights(days: Sequence[date], ticks: int = 8) -> dict[str, Any]:
-    """An axis of nights. Of a few, each is named once: Plotly would divide the days into hours of the same name."""
-    few = bool(days) and (max(days) - min(days)).days <= ticks
-    return {"dtick": 86_400_000} if few else {"nticks": ticks}
+    """An axis of nights. Of a few, each is named once: Plotly would divide the days into hours of the same name. Over
+    more than half a year, months with their years."""
+    span = (max(days) - min(days)).days if days else ticks + 1
+    if span <= ticks:
+        return {"dtick": 86_400_000}
+    return {"nticks": ticks, **({"tickformat": "%b %Y"} if span > 180 else {})}
 
 
 def line(x: Sequence[Any], y: Sequence[float], *, hover: str, said: Sequence[Any], size: int = 4) -> dict[str, Any]:

@@ -283,12 +283,13 @@ def test_who_may_not_acknowledge_reads_who_may(portal: Open, guarded_watch: Path
     assert "analyst" in page and "data_scientist" in page.replace(" ", "_") and not app.text_area
 
 
-def test_a_cause_that_is_a_column_opens_its_lineage(portal: Open, watched: Path) -> None:
+def test_what_a_cause_is_about_opens_its_lineage(portal: Open, watched: Path) -> None:
     app = portal(watched, "alerts", alert=f"drift/{MODEL}/feat_utilization")
     found = [link for link in links_of(app) if link[0].endswith("in Lineage ▸")]
     assert found == [
         ("raw.loan_servicing.credit_limit in Lineage ▸", "column=raw.loan_servicing.credit_limit"),
-    ]
+        ("raw.loan_servicing in Lineage ▸", "q=raw.loan_servicing"),
+    ], "a column by its name, a load by its table; a model of a name that none has opens nothing"
 
 
 def test_a_bad_alert_is_not_found(portal: Open, watched: Path) -> None:
