@@ -60,8 +60,9 @@ def _moved_words(moved: Moved, part: str, least: int) -> Html:
     standing = f"<p>{markup.html(book)}</p>" if book else ""
     if moved.mostly_noise:
         standing = markup.alarm("watch", "no cause can be read from it", book).text
-    if moved.book is None and min(rows) < least:
-        told = f"Of {part} the sample has fewer than {formats.count(least)} subjects on one of the nights."
+    if min(rows) < least:
+        of = part if moved.book is None else "the whole book"
+        told = f"Of {of} the sample has fewer than {formats.count(least)} subjects on one of the nights."
         standing = markup.alarm("watch", "no cause can be read from it", told).text
     who = (
         "the same ones while they are scored"
