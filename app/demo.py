@@ -32,7 +32,8 @@ of it the features of 24 months would be others at training than they are now.""
 def run_demo(settings: Settings, accounts: int, *, actor: Actor, progress: Callable[[str], None]) -> None:
     """Make the lender, land its history, train and promote its models, run seven nights. Safe to run again.
 
-    A night of a year before is made up for first: what it scored has come true by now, and Outcomes can show it.
+    A night of a year before is made up for first: what it scored has come true by now, and Outcomes can show it. In
+    what lands for the last night limits and balances have moved, and its alerts say so.
 
     Raises ConfigError, before anything is made, for a book too small to train both models on.
     """
@@ -52,6 +53,7 @@ def run_demo(settings: Settings, accounts: int, *, actor: Actor, progress: Calla
             settings.extracts_dir,
             nights=NIGHTS,
             end=LAST_NIGHT,
+            incidents=[synth.Incident("population_shift", LAST_NIGHT)],
             progress=lambda s: progress(f"      {s}"),
         )
     nights = [LAST_NIGHT - timedelta(days=NIGHTS - 1 - i) for i in range(NIGHTS)]
