@@ -263,19 +263,20 @@ def _check_rows(
 def _insert(
     con: duckdb.DuckDBPyConnection, portfolio: Portfolio, contract: Contract, mapped: dict[str, str], load_id: str
 ) -> int:
-    """Insert the mapped rows, a month's in key order, so that an account's lie together; returns their count."""
+    """Insert the mapped rows, a month's in the order of what is fixed and the key, so that an account's lie together
+    even where a lender numbers payments as they come; returns their count."""
     load_date = _row_load_date(mapped)
     columns = ", ".join(
         f"CAST({ident(c.name)} AS {c.sql_type(portfolio.id_type)}) AS {ident(c.name)}" for c in contract.columns
     )
     names = ", ".join(ident(c.name) for c in contract.columns)
-    key = ", ".join(ident(k) for k in contract.key)
+    together = ", ".join(map(ident, dict.fromkeys((*contract.fixed, *contract.key))))
     table = ident("raw", contract.table)
     con.execute(
         f"""INSERT INTO {table} ({names}, load_date, load_id, source_file, source_sha256, source_row)
         SELECT {columns}, {load_date}, {literal(load_id)}, source.file, source.sha256, source.row
         FROM _mapped
-        ORDER BY date_trunc('month', {load_date}), {key}, source.file, source.row"""
+        ORDER BY date_trunc('month', {load_date}), {together}, source.file, source.row"""
     )
     con.execute(
         f"""INSERT INTO raw.load_months

@@ -300,6 +300,16 @@ def test_a_payment_keeps_its_account_and_due_date_in_every_version(lender: Lende
             lender.gate()
 
 
+def test_an_accounts_payments_lie_together_whatever_their_numbers(lender: Lender) -> None:
+    write_statements(lender.extracts, DAY, book(DAY))
+    paid = [(n, n * 7 % 40) for n in range(120)]
+    receipts = [f"R{n:03},H{account:03},2026-03-0{1 + n // 40},2026-03-09,5.00\n" for n, account in paid]
+    (lender.extracts / DAY.isoformat() / "receipts.csv").write_text(RECEIPTS + "".join(receipts))
+    lender.land()
+    order = [f"H{account:03}" for account in range(40) for _ in range(3)]
+    assert [a for (a,) in lender.con.execute("SELECT account_id FROM raw.payments_ledger").fetchall()] == order
+
+
 def test_yesterdays_file_sent_again(lender: Lender) -> None:
     day = DAY - timedelta(days=1)
     path = write_statements(lender.extracts, day, book(day))
