@@ -19,7 +19,7 @@ from sqlalchemy import Engine
 
 from lineage.columns import DIRECT, ColumnGraph, run_lineage
 from lineage.definitions import undated
-from lineage.raw_moves import FEW_ROWS, moves
+from lineage.raw_moves import FEW_ROWS, Loads, moves
 from pipeline import archive, lake, ledger
 from pipeline.config import Settings
 from pipeline.contracts import CONTRACTS
@@ -122,10 +122,12 @@ class Search:
         ]
         with closing(lake.connect(self.settings, snapshot=self._snapshot)) as con:
             found += [Weighed(w.weight * share, w.cause) for w in self._loads(con, table, before, finding)]
-            window = self.portfolio.monitoring.volume_window
+            values = before - timedelta(days=self.portfolio.monitoring.volume_window)
+            # A week of nights, or the month before.
+            steps = min(before - timedelta(days=7), self.portfolio.period_start(before - timedelta(days=1)))
             found += [
                 Weighed(60 * feeds[m.column] * min(m.psi, 2.0), Cause(f"raw.{table}.{m.column}", m.said))
-                for m in moves(con, table, feeds, before, self._as_of, window)
+                for m in moves(con, table, feeds, Loads(values, steps, before, self._as_of))
             ]
         return found
 

@@ -18,10 +18,8 @@ from pipeline.sql import ident, literal
 FEW_ROWS = 30
 _ALPHA = 0.001
 _LEAST = 0.05
-_DAYS_BEFORE = 7
-"""Days whose rows say how far accounts usually step."""
-_LOOK_BACK = 62
-"""Days before those in which a monthly row's predecessor lies."""
+_LOOK_BACK = timedelta(days=62)
+"""Before the first step: there lies a monthly row's predecessor."""
 _NO_STEP = 1e-9
 """Below this a relative step is none: between the two sides of it lies a bin of its own."""
 
@@ -35,32 +33,41 @@ class Move:
     said: str
 
 
-def moves(
-    con: duckdb.DuckDBPyConnection, table: str, columns: Collection[str], since: date, as_of: date, window: int
-) -> list[Move]:
+@dataclass(frozen=True)
+class Loads:
+    """Load dates to compare: those in [since, as_of] with those before since. values, steps: the first of what is
+    usual, for values and for the steps of accounts."""
+
+    values: date
+    steps: date
+    since: date
+    as_of: date
+
+
+def moves(con: duckdb.DuckDBPyConnection, table: str, columns: Collection[str], loads: Loads) -> list[Move]:
     """The columns that moved, each by what moved it more: its values, or the steps of each account.
 
-    Rows of the loads in [since, as_of] against those of the ``window`` days before; steps against those of the seven
-    days before. What may be chance (p > 0.001) or rests on fewer than 30 rows is left out.
+    What may be chance (p > 0.001) or rests on fewer than 30 rows is left out.
     """
     contract = CONTRACTS[table]
     found: dict[str, Move] = {}
-    for move in (*_values(con, contract, columns, since, as_of, window), *_steps(con, contract, columns, since, as_of)):
+    for move in (*_values(con, contract, columns, loads), *_steps(con, contract, columns, loads)):
         if move.column not in found or move.psi > found[move.column].psi:
             found[move.column] = move
     return list(found.values())
 
 
-def _values(
-    con: duckdb.DuckDBPyConnection, contract: Contract, columns: Collection[str], since: date, as_of: date, window: int
-) -> list[Move]:
+def _values(con: duckdb.DuckDBPyConnection, contract: Contract, columns: Collection[str], loads: Loads) -> list[Move]:
     read = {c.name: sql for c in contract.columns if c.name in columns and (sql := _as_number(c, contract.event_date))}
     if not read:
         return []
     listed = ", ".join(f"{sql} AS {ident(name)}" for name, sql in read.items())
-    rows = f"SELECT {listed} FROM {ident('raw', contract.table)} WHERE load_date "
-    before = rows + f"BETWEEN {literal(since - timedelta(days=window))} AND {literal(since - timedelta(days=1))}"
-    tonight = rows + f"BETWEEN {literal(since)} AND {literal(as_of)}"
+    raw, since = ident("raw", contract.table), literal(loads.since)
+    same = " AND ".join(f"b.{ident(k)} = t.{ident(k)}" for k in contract.key)
+    before = f"SELECT {listed} FROM {raw} WHERE load_date >= {literal(loads.values)} AND load_date < {since}"
+    # Corrected rows are a cause of their own, and of other accounts than those that have a new row.
+    tonight = f"""SELECT {listed} FROM {raw} t WHERE load_date BETWEEN {since} AND {literal(loads.as_of)}
+        AND NOT EXISTS (SELECT 1 FROM {raw} b WHERE b.load_date < {since} AND {same})"""
     bins = read_bins(con, before, tuple(read), [c.name for c in contract.columns if c.values and c.name in read])
     then, now = count_bins(con, before, bins), count_bins(con, tonight, bins)
     found = []
@@ -75,32 +82,29 @@ def _values(
     return found
 
 
-def _steps(
-    con: duckdb.DuckDBPyConnection, contract: Contract, columns: Collection[str], since: date, as_of: date
-) -> list[Move]:
+def _steps(con: duckdb.DuckDBPyConnection, contract: Contract, columns: Collection[str], loads: Loads) -> list[Move]:
     """Relative steps from the row that an account had before, of tables that have a row for each account and date."""
     read = [c.name for c in contract.columns if c.name in columns and _is_amount(c)]
     holder = [k for k in contract.key if k != contract.event_date]
     if not read or len(holder) == len(contract.key):
         return []
-    first = since - timedelta(days=_DAYS_BEFORE)
+    first, as_of = literal(loads.steps), literal(loads.as_of)
     raw, key, whose = ident("raw", contract.table), _listed(contract.key), _listed(holder)
     listed = ", ".join(f"CAST({ident(c)} AS DOUBLE) AS {ident(c)}" for c in read)
     steps = ", ".join(_step(ident(c)) for c in read)
-    # A corrected row steps from the one before it, as what it corrects did when that landed.
+    # A correction is no step: rows are taken as they first landed.
     con.execute(
         f"""CREATE OR REPLACE TEMP TABLE stepped AS
-        WITH versions AS (
-            SELECT {key}, {listed}, min(load_date) OVER (PARTITION BY {key}) AS landed,
-                row_number() OVER (PARTITION BY {key} ORDER BY load_date DESC, load_id DESC, source_row DESC) AS version
-            FROM {raw} WHERE load_date BETWEEN {literal(first - timedelta(days=_LOOK_BACK))} AND {literal(as_of)}
-            AND ({whose}) IN (SELECT ({whose}) FROM {raw}
-                              WHERE load_date BETWEEN {literal(first)} AND {literal(as_of)}))
-        SELECT landed, {steps} FROM versions WHERE version = 1
+        WITH landed AS (
+            SELECT {key}, {listed}, load_date FROM {raw}
+            WHERE load_date BETWEEN {literal(loads.steps - _LOOK_BACK)} AND {as_of}
+            AND ({whose}) IN (SELECT ({whose}) FROM {raw} WHERE load_date BETWEEN {first} AND {as_of})
+            QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY load_date, load_id, source_row) = 1)
+        SELECT load_date, {steps} FROM landed
         WINDOW before AS (PARTITION BY {whose} ORDER BY {ident(contract.event_date)})
-        QUALIFY landed >= {literal(first)} AND lag(landed) OVER before IS NOT NULL"""
+        QUALIFY load_date >= {first} AND lag(load_date) OVER before IS NOT NULL"""
     )
-    before, tonight = (f"SELECT * FROM stepped WHERE landed {sign} {literal(since)}" for sign in ("<", ">="))
+    before, tonight = (f"SELECT * FROM stepped WHERE load_date {sign} {literal(loads.since)}" for sign in ("<", ">="))
     bins = tuple(
         replace(b, points=tuple(sorted({*b.points, -_NO_STEP, _NO_STEP}))) for b in read_bins(con, before, tuple(read))
     )
@@ -110,7 +114,8 @@ def _steps(
     for name in read:
         if (judged := _judged(then, now, name)) is not None:
             said = _said(then, now, name, holder[-1].removesuffix("_id"))
-            found.append(Move(name, judged.value, f"{said} (PSI {judged.value:.2f} of these steps)"))
+            usual = f"from {loads.steps} to {loads.since - timedelta(days=1)}"
+            found.append(Move(name, judged.value, f"{said} {usual} (PSI {judged.value:.2f} of these steps)"))
     return found
 
 
@@ -124,8 +129,8 @@ def _said(then: BinCounts, now: BinCounts, name: str, holder: str) -> str:
     side, (tonight, usual) = max(shares.items(), key=lambda item: item[1][0] - item[1][1])
     rows = f"{now.of(name).sum():,} rows tonight"
     if tonight - usual < 0.1:
-        return f"{rows} are not as far from the same {holder}'s row before as those of the week before were"
-    return f"{tonight:.0%} of {rows} are {side} than the same {holder}'s row before, {usual:.0%} in the week before"
+        return f"{rows} are not as far from the same {holder}'s row before as those"
+    return f"{tonight:.0%} of {rows} are {side} than the same {holder}'s row before, {usual:.0%}"
 
 
 def _judged(then: BinCounts, now: BinCounts, name: str) -> Psi | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from contextlib import closing
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 import duckdb
@@ -110,11 +110,12 @@ def test_a_shift_in_tonights_statements_is_traced_to_the_column_that_moved_and_n
     assert "correct rows that had landed before" in restated.message
     assert found and all(a.kind == "drift" for a in found.values())
     assert {"drift/pd_default/feat_utilization", "drift/pd_default/feat_pricing"} & found.keys()
+    week = SECOND - timedelta(days=7)
     for alert in found.values():
         if alert.members != ("score",):
             first = alert.causes[0]
             assert first.source == "raw.loan_servicing.credit_limit", alert
-            assert "are lower than the same account's row before, 0% in the week before" in first.reason
+            assert f"are lower than the same account's row before, 0% from {week} to {FIRST}" in first.reason
             assert not [c for c in alert.causes if "correct rows" in c.reason]
     assert "in arrival new" in " ".join(a.message for a in found.values())
 
