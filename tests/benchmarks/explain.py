@@ -44,8 +44,8 @@ def _bench(settings: Settings, arguments: argparse.Namespace) -> None:
     from pipeline.registry import Registry
     from pipeline.retrain import run_retrain
     from pipeline.transform import Warehouse
-    from tests.faults.killing import Untested
     from tests.signing_off import sign_off
+    from tests.untested import Untested
 
     nights = [LAST_NIGHT - timedelta(days=n) for n in reversed(range(arguments.nights))]
     portfolio = home.init(settings, resolve("cascade"))

@@ -27,8 +27,9 @@ from pipeline import home, lake, ledger, nightly
 from pipeline.config import Settings
 from pipeline.runs import RunLedger
 from pipeline.score import content_sha256
-from pipeline.transform import BuildResult, Warehouse
+from pipeline.transform import Warehouse
 from tests.signing_off import at_the_home
+from tests.untested import Untested
 
 TASKS = ("land", "gate", "features", "score", "publish", "monitor")
 SQLITE = (".sqlite", ".sqlite-wal", ".sqlite-shm")
@@ -208,11 +209,6 @@ class Nights:
                 os.waitpid(child, 0)
             except (ProcessLookupError, ChildProcessError):
                 pass
-
-
-class Untested(Warehouse):
-    def build(self, *args: Any, **options: Any) -> BuildResult:
-        return super().build(*args, **{**options, "tests": False})
 
 
 def _die() -> None:

@@ -24,6 +24,7 @@ from pipeline.retention import Plan, Retention
 from tests.conftest import FIRST, SECOND, THIRD
 from tests.lineage.conftest import Story
 from tests.signing_off import at_the_home, person
+from tests.untested import Untested
 
 TABLES = (
     "raw.loan_servicing",
@@ -76,7 +77,7 @@ def test_a_promised_night_keeps_its_bits_and_one_that_is_not_ends(own_story: Sto
     # A third night after a quiet day: it carried over what the second had made.
     run_night(
         own_story.settings, own_story.portfolio, own_story.engine, THIRD, actor=at_the_home(),
-        extracts=own_story.settings.extracts_dir,
+        extracts=own_story.settings.extracts_dir, warehouse=Untested(own_story.settings, own_story.portfolio),
     )  # fmt: skip
     before = {night: content(own_story, night) for night in (FIRST, SECOND, THIRD)}
     assert in_the_catalog(own_story, "drift")
@@ -119,7 +120,7 @@ def test_a_night_that_was_published_again_is_promised_as_it_was_first(own_story:
     assert first is not None
     run_night(
         own_story.settings, own_story.portfolio, own_story.engine, SECOND, actor=at_the_home(),
-        extracts=own_story.settings.extracts_dir,
+        extracts=own_story.settings.extracts_dir, warehouse=Untested(own_story.settings, own_story.portfolio),
     )  # fmt: skip
     again = ledger.publication_for(own_story.engine, SECOND)
     assert again is not None and again.snapshot_id > first.snapshot_id

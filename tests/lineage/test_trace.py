@@ -28,6 +28,7 @@ from pipeline.registry import Registry
 from tests.conftest import FIRST, SECOND, THIRD
 from tests.lineage.conftest import Story, column
 from tests.signing_off import at_the_home
+from tests.untested import Untested
 
 # What is behind a value, by hand: the statements that say which month is the latest (slot 1), those of the months that
 # the feature looks at, the payments due in them; all reports of a bureau, among which the latest is the latest.
@@ -300,7 +301,7 @@ def test_both_runs_of_a_date_that_was_published_twice(own_story: Story) -> None:
     portfolio = own_story.portfolio
     run_night(
         own_story.settings, portfolio, own_story.engine, FIRST, actor=at_the_home(),
-        extracts=own_story.settings.extracts_dir,
+        extracts=own_story.settings.extracts_dir, warehouse=Untested(own_story.settings, own_story.portfolio),
     )  # fmt: skip
     earlier, later = own_story.runs_of(FIRST)
     before = told(own_story, own_story.restated, FIRST, run_id=earlier)

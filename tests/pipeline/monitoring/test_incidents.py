@@ -18,8 +18,10 @@ from pipeline.governance import audit
 from pipeline.monitoring.alert_state import Alert
 from pipeline.monitoring.alerts import alerts_of
 from pipeline.nightly import run_monitor, run_night
+from pipeline.transform import Warehouse
 from tests.conftest import FIRST, SECOND, THIRD, made_once
 from tests.signing_off import at_the_home
+from tests.untested import Untested
 
 WRONG = ("bureau_format", "duplicate_load", "late_file", "empty_file", "restated_statement")
 
@@ -38,13 +40,13 @@ def spoiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made_once(tmp_path_factory, "spoiled", make)[0]
 
 
-def night(settings: Settings, as_of: date, extracts: Path) -> dict[str, Alert]:
+def night(settings: Settings, as_of: date, extracts: Path, warehouse: type[Warehouse] = Untested) -> dict[str, Alert]:
     """Run a night that may fail; the alerts afterwards."""
     portfolio, engine = home.open_home(settings)
     try:
         run_night(
             settings, portfolio, engine, as_of, actor=at_the_home(), extracts=extracts,
-            explain=explainer(settings, engine, portfolio),
+            warehouse=warehouse(settings, portfolio), explain=explainer(settings, engine, portfolio),
         )  # fmt: skip
     except ScoretraceError as error:
         assert error.message
@@ -121,7 +123,7 @@ def test_a_shift_in_tonights_statements_is_traced_to_the_column_that_moved_and_n
 
 
 def test_a_good_night_is_quiet_and_a_past_one_counted_again_gives_the_same_bytes(own_home: Settings) -> None:
-    assert night(own_home, SECOND, own_home.extracts_dir) == {}
+    assert night(own_home, SECOND, own_home.extracts_dir, Warehouse) == {}
     assert metric(own_home, "published_sla_met") == {}, "a night of March that runs today was made up for"
     assert all(value > 0 for value in metric(own_home, "drift_psi_max").values())
     assert metric(own_home, "alerts_open") == {"": 0.0}
