@@ -46,11 +46,15 @@ class FeatureBins:
     def labels(self) -> tuple[str, ...]:
         if self.kind == CATEGORY:
             return (*(f"{p:g}" for p in self.points), OTHER, MISSING)
-        ends = [f"{p:.6g}" for p in self.points]
-        if not ends:
+        if not self.points:
             return ("any", MISSING)
-        between = [f"{low} to {high}" for low, high in pairwise(ends)]
-        return (f"up to {ends[0]}", *between, f"above {ends[-1]}", MISSING)
+        # An edge just below a value leaves it to the bin above: the value is what is shown of both.
+        below = [_just_below(p) for p in self.points]
+        ends = [f"{p if value is None else value:.6g}" for p, value in zip(self.points, below, strict=True)]
+        between = [high if low == high else f"{low} to {high}" for low, high in pairwise(ends)]
+        first = "up to" if below[0] is None else "below"
+        last = "above" if below[-1] is None else "from"
+        return (f"{first} {ends[0]}", *between, f"{last} {ends[-1]}", MISSING)
 
     @property
     def uppers(self) -> tuple[float, ...]:
@@ -148,6 +152,12 @@ def number_edges(deciles: Sequence[float], low: float | None, high: float | None
         return tuple(edges)
     below = math.nextafter(high, -math.inf)
     return (below, high) if low == high else (below,)
+
+
+def _just_below(edge: float) -> float | None:
+    """The value that an edge is the nearest number below, as ``number_edges`` makes one; None of any other edge."""
+    above = math.nextafter(edge, math.inf)
+    return abs(above) if above == 0 else above if len(repr(above)) + 4 < len(repr(edge)) else None
 
 
 def count_bins(

@@ -103,6 +103,22 @@ def test_a_constant_feature_is_stable_and_is_seen_to_move(con: duckdb.DuckDBPyCo
     assert stability.psi(same, moved) > 1
 
 
+@pytest.mark.parametrize(
+    ("values", "labels"),
+    [
+        ([0.0] * 20, ("below 0", "0", "above 0")),
+        ([700.0] * 20, ("below 700", "700", "above 700")),
+        ([0.0] + [1.0] * 19, ("below 1", "from 1")),
+        ([0.1, 0.1, 0.1, 0.3, 0.3], ("up to 0.1", "above 0.1")),
+    ],
+)
+def test_a_value_with_a_bin_of_its_own_is_named_by_it(
+    con: duckdb.DuckDBPyConnection, values: list[float], labels: tuple[str, ...]
+) -> None:
+    (bins,) = read_bins(con, frame(con, "rows", f=values), ["f"])
+    assert bins.labels == (*labels, "missing")
+
+
 def test_a_feature_that_is_null_everywhere_has_one_bin_and_is_seen_to_come(con: duckdb.DuckDBPyConnection) -> None:
     source = frame(con, "rows", f=[None] * 20)
     (bins,) = read_bins(con, source, ["f"])
