@@ -158,7 +158,8 @@ def _by_night(asked: Asked, feature: str, rows: Sequence[Drift], home: Home) -> 
 
 def _cause(home: Home, asked: Asked, d: Drift) -> None:
     """What stands behind it: an alert's causes as they were recorded, or a search on a click."""
-    told = [a for a in alerts_of(home.engine).values() if d.feature in a.members and asked.model in a.id]
+    of_feature = [a for a in alerts_of(home.engine).values() if d.feature in a.members and asked.model in a.id]
+    told = [a for a in of_feature if a.since <= d.as_of]  # what began later says nothing of this night
     st.html(markup.block(markup.heading("Likely source", "the likeliest first")))
     for alert in sorted(told, key=lambda a: (a.state == RESOLVED, -a.as_of.toordinal())):
         _told(alert)

@@ -18,7 +18,7 @@ from pipeline.contracts import Column as ContractColumn
 ROWS_SHOWN = 50
 _HEADS = {"load_date": "loaded", "source_file": "file", "source_row": "record"}
 _PARTS = {
-    "time": "the same rows asked a night later: windows roll on, ages grow",
+    "time": "the same rows asked on the later night: windows roll on, ages grow",
     "restated": "rows of which a newer version came",
     "went": "rows that are no longer there",
     "came": "rows that are new",

@@ -15,11 +15,12 @@ _modules = 0
 def freeze_imports() -> None:
     """Take all that is there out of the collector's sight, whenever a page has imported something since the last time.
 
-    What has become garbage is collected first. A page imports only when it is first shown, so this ends soon; what it
-    froze besides is freed as ever when nothing refers to it.
+    What has become garbage is collected first, also of what was frozen before. A page imports only when it is first
+    shown, so this ends soon: what readers held in cycles the last time is all that is kept for good.
     """
     global _modules
     if len(sys.modules) > _modules:
+        gc.unfreeze()
         gc.collect()
         gc.freeze()
         _modules = len(sys.modules)

@@ -172,7 +172,7 @@ def figures(
     failed, warned, gates = evidence.gates_with("fail"), evidence.gates_with("warn"), len(evidence.gates)
     tests = dbt.passed + dbt.warned + dbt.failed
     day = formats.day(landed.astimezone(zone).date()) if landed else ""
-    moved = "no night before"
+    moved = "no night shown before"
     if change is not None and before is not None:
         moved = (
             f"{formats.points_change(change)} since {formats.day(before, year=before.year != publication.as_of.year)}"
@@ -224,7 +224,7 @@ def status_of(
     telling: Container[str] = (),
 ) -> tuple[str, str]:
     """How an as-of date stands on the calendar, as a level and words. warned: runs that a gate or a test warned of.
-    telling: runs that told of an alert."""
+    telling: runs that told of an alert that is open."""
     if night is None or (night.publication is None and night.run is None):
         return "none", "not run" if now > portfolio.due(day) else "not due yet"
     if night.publication is None:
@@ -239,7 +239,7 @@ def status_of(
     if night.publication.run_id in warned:
         return "watch", "landed, with a warning of a gate or a test"
     if night.publication.run_id in telling:
-        return "watch", "landed, with an alert"
+        return "watch", "landed, with an alert that is open"
     return "ok", "backfilled" if night.sla == Sla.BACKFILLED else "landed"
 
 

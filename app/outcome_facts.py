@@ -19,6 +19,8 @@ from pipeline.monitoring.outcome_reads import (
 
 ALPHA = 0.05
 """Chance of a false verdict on one grade."""
+FEWEST = 30
+"""Rows of a grade that a good verdict takes."""
 
 
 MONTHS_BY = "months_by"  # the part of the URL that orders the table of months
@@ -97,7 +99,7 @@ def figures(row: StoredPerformance, holdout: Holdout | None) -> Html:
     came = (
         [] if row.rate_low is None else [f"{formats.probability(row.rate_low)} to {formats.probability(row.rate_high)}"]
     )
-    events = f"{formats.count(row.events)} events" if row.events is not None else "not known yet"
+    events = formats.plural(row.events, "event") if row.events is not None else "not known yet"
     return markup.facts(
         [
             ("Month of scores", f"{row.month:%B %Y}", kind(row)),
@@ -118,6 +120,17 @@ def figures(row: StoredPerformance, holdout: Holdout | None) -> Html:
             ),
         ]
     )
+
+
+def look_back(row: StoredPerformance, holdout: Holdout | None) -> Html | None:
+    """That a version scored a month of before it was trained: it may have learnt from what came true of it."""
+    if holdout is None or row.month >= holdout.trained_as_of.replace(day=1):
+        return None
+    told = (
+        f"v{row.model_version} was trained with what was known on {formats.day(holdout.trained_as_of)}: of many of "
+        "these accounts it knew what came true. That its figures are those of the holdout is no second proof."
+    )
+    return markup.alarm("watch", "a look back, scored after the fact", told)
 
 
 def bin_table(rows: Sequence[StoredBin], caption: str) -> Table:
@@ -179,9 +192,11 @@ def grade_table(rows: Sequence[StoredGrade], caption: str) -> Table:
 
 
 def grade_verdict(row: StoredGrade) -> Html:
-    """The Jeffreys test of "the PD is not understated" as a status."""
+    """The Jeffreys test of "the PD is not understated" as a status; with few rows it could not find it was."""
     if row.jeffreys_p is None:
         return markup.status("none", "not known yet")
+    if row.n < FEWEST and row.jeffreys_p >= ALPHA:
+        return markup.status("none", "too few to judge")
     return markup.status("stop", "too low") if row.jeffreys_p < ALPHA else markup.status("ok", "not understated")
 
 

@@ -59,7 +59,6 @@ class Search:
 
     def __init__(self, settings: Settings, engine: Engine, portfolio: Portfolio, run_id: str) -> None:
         self.settings, self.engine, self.portfolio, self.run_id = settings, engine, portfolio, run_id
-        self._tables: dict[str, list[Weighed]] = {}
 
     def causes(self, finding: Finding) -> tuple[Cause, ...]:
         """The causes of a finding, likeliest first; none when nothing upstream of a drift stands out."""
@@ -99,12 +98,14 @@ class Search:
         return ledger.gate_verdicts(self.engine, self.run_id)
 
     def _feeding(self, columns: Sequence[str]) -> dict[str, float]:
-        """Raw column → share of these columns that it feeds by its value, not by deciding which rows count."""
+        """Raw column → share of these columns that it feeds by its value. A count or a streak has no such column: it is
+        fed by those that decide which rows count."""
         fed: dict[str, int] = {}
         for column in columns:
-            for reached in self._graph.sources(column):
-                if reached.table.startswith("raw.") and any(t.type == DIRECT for t in reached.transformations):
-                    fed[reached.node] = fed.get(reached.node, 0) + 1
+            raw = [r for r in self._graph.sources(column) if r.table.startswith("raw.")]
+            by_value = [r for r in raw if any(t.type == DIRECT for t in r.transformations)]
+            for reached in by_value or raw:
+                fed[reached.node] = fed.get(reached.node, 0) + 1
         return {node: n / len(columns) for node, n in fed.items()}
 
     # -- what that night recorded

@@ -146,7 +146,7 @@ def why(
             for models in dict.fromkeys((first.models, rolled, second.models)):
                 asked.append(sources.rows_behind(con, replace(first, models=models), id_))
         rows = sources.union(asked)
-        was, became = sources.fetch(then, rows), sources.fetch(now, rows)
+        was, became = sources.fetch(then, rows).known_by(start), sources.fetch(now, rows).known_by(end)
         stored = [rescore.stored(at, r, id_)[1] or {} for at, r in ((then, first), (now, second))]
     walk = _Walk(portfolio, id_)
     changes = _Changes.between(was, became)

@@ -18,8 +18,8 @@ from pipeline.sql import ident, literal
 FEW_ROWS = 30
 _ALPHA = 0.001
 _LEAST = 0.05
-_LOOK_BACK = timedelta(days=62)
-"""Before the first step: there lies a monthly row's predecessor."""
+_LOOK_BACK = timedelta(days=190)
+"""Before the first step: there lies the predecessor of a monthly statement, and of a report pulled each quarter."""
 _NO_STEP = 1e-9
 """Below this a relative step is none: between the two sides of it lies a bin of its own."""
 
@@ -42,6 +42,11 @@ class Loads:
     steps: date
     since: date
     as_of: date
+
+    @property
+    def compared(self) -> str:
+        """Which loads are held against the usual ones, in words."""
+        return "tonight" if self.since == self.as_of else f"since {self.since}"
 
 
 def moves(con: duckdb.DuckDBPyConnection, table: str, columns: Collection[str], loads: Loads) -> list[Move]:
@@ -74,7 +79,8 @@ def _values(con: duckdb.DuckDBPyConnection, contract: Contract, columns: Collect
     for name in read:
         if (judged := _judged(then, now, name)) is None:
             continue
-        said = f"its values tonight are not those of the {then.of(name).sum():,} rows before (PSI {judged.value:.2f})"
+        rows = f"{then.of(name).sum():,} rows before"
+        said = f"its values {loads.compared} are not those of the {rows} (PSI {judged.value:.2f})"
         nulls = now.of(name)[-1] / now.of(name).sum(), then.of(name)[-1] / then.of(name).sum()
         if abs(nulls[0] - nulls[1]) > 0.02:
             said += f"; {nulls[0]:.1%} null, usually {nulls[1]:.1%}"
@@ -113,23 +119,23 @@ def _steps(con: duckdb.DuckDBPyConnection, contract: Contract, columns: Collecti
     found = []
     for name in read:
         if (judged := _judged(then, now, name)) is not None:
-            said = _said(then, now, name, holder[-1].removesuffix("_id"))
+            said = _said(then, now, name, loads.compared, "account" if "account_id" in holder else "subject")
             usual = f"from {loads.steps} to {loads.since - timedelta(days=1)}"
             found.append(Move(name, judged.value, f"{said} {usual} (PSI {judged.value:.2f} of these steps)"))
     return found
 
 
-def _said(then: BinCounts, now: BinCounts, name: str, holder: str) -> str:
-    """Which way more of them stepped than usual; or that as many stepped each way, but not as far."""
+def _said(then: BinCounts, now: BinCounts, name: str, when: str, holder: str) -> str:
+    """Which way more of them stepped than usual; or that as many stepped each way, and how far is another."""
     (bins,) = (b for b in now.bins if b.feature == name)
     low, high = bins.points.index(-_NO_STEP) + 1, bins.points.index(_NO_STEP) + 1
     shares = {}
     for side, part in (("lower", slice(0, low)), ("higher", slice(high, -1))):
         shares[side] = tuple(float(c.of(name)[part].sum() / c.of(name).sum()) for c in (now, then))
     side, (tonight, usual) = max(shares.items(), key=lambda item: item[1][0] - item[1][1])
-    rows = f"{now.of(name).sum():,} rows tonight"
+    rows = f"{now.of(name).sum():,} rows {when}"
     if tonight - usual < 0.1:
-        return f"{rows} are not as far from the same {holder}'s row before as those"
+        return f"how far {rows} are from the same {holder}'s row before is not what it was"
     return f"{tonight:.0%} of {rows} are {side} than the same {holder}'s row before, {usual:.0%}"
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Any
 
 import duckdb
@@ -40,6 +41,10 @@ class SourceRows:
     def everything(self) -> dict[str, pa.Table]:
         """All rows without their row ids: what a sandbox is given."""
         return {name: table.drop_columns([ROWID]) for name, table in self.tables.items()}
+
+    def known_by(self, day: date) -> SourceRows:
+        """Those that had landed by a date: of a night that looks back, the lake holds later ones too."""
+        return SourceRows({n: t.filter(pc.less_equal(t["load_date"], pa.scalar(day))) for n, t in self.tables.items()})
 
     def as_dicts(self) -> dict[str, dict[int, dict[str, Any]]]:
         """Raw table → row id → the row by column name."""

@@ -163,13 +163,14 @@ def _members(home: Home, alert: Alert) -> None:
 
 
 def _where(home: Home, alert: Alert, model: str, feature: str) -> dict[str, str]:
-    """The segment in which a feature drifted most, as Drift is asked for it; nothing where the whole book drifted."""
+    """The watched segment in which a feature drifted most, as Drift is asked for it; nothing where the whole book
+    drifted. Segments of other splits raise no alert."""
     policy, night = home.portfolio.monitoring, alert.as_of
     whole = watch_data.history(home, night, night, model, None, WHOLE, feature)
     if not whole or drift_facts.drifted(whole, policy):
         return {}
     parts = drift_facts.drifted(watch_data.by_segment(home, night, model, whole[0].version, feature), policy)
-    worst = max(parts, key=lambda d: d.psi or 0, default=None)
+    worst = max((d for d in parts if d.dimension in policy.watched), key=lambda d: d.psi or 0, default=None)
     return {"segment": f"{worst.dimension}={worst.segment}"} if worst else {}
 
 

@@ -53,6 +53,8 @@ def page() -> None:
     if row is not None:
         holdout = next((h for h in reversed(known.holdout) if h.model_version == row.model_version), None)
         st.html(markup.block(outcome_facts.figures(row, holdout)))
+        if note := outcome_facts.look_back(row, holdout):
+            st.html(markup.block(note))
         _months(known, holdout)
         _foreseen(known)
         _one_month(known, row)

@@ -35,9 +35,11 @@ def open_alerts(where: Engine | Connection) -> tuple[Alert, ...]:
 
 
 def telling_runs(where: Engine | Connection) -> frozenset[str]:
-    """The runs that told of something: an alert raised, reopened, or become worse."""
-    told = (event_of(r) for r in audit.records(where, action="alert."))
-    return frozenset(str(e.detail["run_id"]) for e in told if e.action in (RAISED, REOPENED, UPDATED))
+    """The runs that told of what nobody answers for yet: an alert raised, reopened, or become worse."""
+    events = [event_of(r) for r in audit.records(where, action="alert.")]
+    open_ = {f"alert:{a.id}" for a in fold(events).values() if a.state not in (ACKNOWLEDGED, RESOLVED)}
+    told = (e for e in events if e.action in (RAISED, REOPENED, UPDATED) and e.subject in open_)
+    return frozenset(str(e.detail["run_id"]) for e in told)
 
 
 def judge(
