@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
@@ -11,11 +11,11 @@ import streamlit as st
 from sqlalchemy import update
 from streamlit.testing.v1 import AppTest
 
-from app import formats
+from app import formats, outcome_facts
 from pipeline import control, lake, ledger
 from pipeline.governance import audit
 from pipeline.governance.access import PERSONAL_ROLES
-from pipeline.monitoring import drift, drift_reads
+from pipeline.monitoring import drift, drift_reads, outcome_reads
 from pipeline.monitoring.alert_rules import MODERATE, VOLUME, Finding
 from pipeline.monitoring.alerts import alerts_of, judge
 from pipeline.portfolio import load
@@ -353,6 +353,15 @@ def test_the_months_are_ordered_by_their_heads(portal: Open, watched: Path) -> N
     known = [number(rate) for rate in rates if rate != "–"]
     assert known == sorted(known) and set(rates[len(known) :]) == {"–"}, "what is not known yet stands last"
     assert "✕ not found" in html_of(portal(watched, "outcomes", months_by="height"))
+
+
+def test_a_month_of_before_the_training_is_a_look_back(watched: Path) -> None:
+    with closing(lake.connect(settings_for(watched))) as con:
+        row = next(r for r in outcome_reads.performance(con, LAST) if r.month == date(2025, 3, 1))
+    trained = {day: outcome_reads.Holdout(MODEL, row.model_version, day, {}) for day in (date(2026, 3, 7), row.month)}
+    told = outcome_facts.look_back(row, trained[date(2026, 3, 7)])
+    assert told is not None and "trained with what was known on 7 Mar 2026" in told.text
+    assert outcome_facts.look_back(row, trained[row.month]) is None and outcome_facts.look_back(row, None) is None
 
 
 def test_an_immature_month_says_until_when(portal: Open, watched: Path) -> None:

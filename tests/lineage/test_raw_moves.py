@@ -51,7 +51,8 @@ def test_a_book_that_moves_by_a_fifth_is_seen_in_its_accounts_alone(con: duckdb.
     found = said(con)
     assert list(found) == ["credit_limit"]
     assert found["credit_limit"].startswith(
-        "100% of 700 rows tonight are lower than the same account's row before, 0% from 2026-02-01 to 2026-02-28 (PSI "
+        "100% of 700 rows since 2026-03-01 are lower than the same account's row before, "
+        "0% from 2026-02-01 to 2026-02-28 (PSI "
     )
 
 
@@ -60,7 +61,7 @@ def test_values_that_are_others_are_seen_as_such(con: duckdb.DuckDBPyConnection)
     con.execute("UPDATE raw.loan_servicing SET balance = NULL WHERE load_date >= ? AND account_id % 3 = 0", [SINCE])
     found = said(con)
     assert list(found) == ["balance"], "what always was so is usual"
-    assert "its values tonight are not those of the 700 rows before" in found["balance"]
+    assert "its values since 2026-03-01 are not those of the 700 rows before" in found["balance"]
     assert "33.4% null, usually 0.0%" in found["balance"]
 
 
@@ -72,6 +73,19 @@ def test_a_corrected_row_is_none_of_tonights(con: duckdb.DuckDBPyConnection) -> 
         FROM raw.loan_servicing WHERE month(statement_date) = 2 AND account_id % 7 = 3"""
     )
     assert said(con, Loads(SINCE, SINCE, LAST, LAST)) == {}
+
+
+def test_a_report_is_held_against_that_of_a_quarter_before(con: duckdb.DuckDBPyConnection) -> None:
+    con.execute(
+        """INSERT INTO raw.bureau_pull BY NAME
+        SELECT k AS subject_id, 'account' AS subject_type, day AS pulled_on, day AS load_date, 'pull' AS load_id,
+            k AS source_row, '' AS source_file, '' AS source_sha256,
+            400 + (k * 37) % 400 - CASE WHEN day = DATE '2026-03-07' THEN 25 ELSE (k * 7) % 3 END AS bureau_score
+        FROM range(400) a(k), (SELECT CASE WHEN k < 200 THEN DATE '2026-03-06' ELSE DATE '2026-03-07' END AS day
+                               UNION ALL SELECT DATE '2025-12-06')"""
+    )
+    (found,) = moves(con, "bureau_pull", ("bureau_score",), Loads(LAST, SINCE, LAST, LAST))
+    assert found.said.startswith("100% of 200 rows tonight are lower than the same subject's row before, 0% from ")
 
 
 def test_too_few_rows_tell_nothing(con: duckdb.DuckDBPyConnection) -> None:

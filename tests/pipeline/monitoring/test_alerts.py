@@ -207,8 +207,10 @@ def test_raised_once_with_its_causes_and_resolved_when_it_is_over(store: Engine)
     raised = state(store)
     assert (raised.state, raised.level, raised.since, raised.run_id) == ("open", "moderate", NIGHT, "run")
     assert raised.causes == (Cause("raw.loan_servicing", "half of 118 rows"),)
+    assert alerts.telling_runs(store) == {"run"}
     assert judge(store, day=NIGHT + timedelta(days=1)) == ["resolved: volume/loan_servicing"]
     assert state(store).state == "resolved" and alerts.open_alerts(store) == ()
+    assert alerts.telling_runs(store) == frozenset(), "what is over is no longer to look at"
     judge(store, SHORT, day=NIGHT + timedelta(days=2))
     assert (state(store).state, state(store).times) == ("open", 2)
     assert audit.verify(store).ok
@@ -226,6 +228,7 @@ def test_acknowledged_it_is_silent_until_its_date_and_reopens_by_itself(store: E
     found = alerts.acknowledge(store, ANALYST, SHORT.id, why="known outage", until=until, today=NIGHT, policy=POLICY)
     assert found.acknowledgement is not None and found.acknowledgement.by == "mo"
     assert judge(store, SHORT, day=until) == [] and alerts.open_alerts(store) == ()
+    assert alerts.telling_runs(store) == frozenset()
     assert judge(store, SHORT, day=until + timedelta(days=1))[0].startswith("reopened")
     assert (state(store).state, state(store).since) == ("open", NIGHT)
 
