@@ -102,7 +102,7 @@ def heatmap(
             "showline": False,
             "ticks": "",
             "fixedrange": True,
-            "ticktext": [formats.day(date.fromisoformat(d), year=False) for d in ticks],
+            "ticktext": formats.heads(date.fromisoformat(d) for d in ticks),
         },
         y_axis={
             "type": "category",

@@ -251,7 +251,7 @@ def heat_table(cells: pd.DataFrame, features: Sequence[str], nights: Sequence[da
     by: dict[tuple[Any, Any], Any] = {
         (r.feature, r.as_of): r for r in cells[cells["feature"].isin(features)].itertuples()
     }
-    columns = [Column("feature"), *(Column(formats.day(d, year=False), "number") for d in nights)]
+    columns = [Column("feature"), *(Column(head, "number") for head in formats.heads(nights))]
     rows = [[f, *(_heat_cell(by.get((f, d))) for d in nights)] for f in features]
     return markup.table(columns, rows, "PSI by feature and night")
 

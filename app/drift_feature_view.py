@@ -100,7 +100,7 @@ def _distribution(home: Home, asked: Asked, d: Drift, filled: Filled) -> None:
     # A link may name this very night, or one that another version scored: there is nothing to compare with then.
     named = st.query_params.get("with", "")
     chosen = named if named in others else ""
-    before, name = filled.baseline, "baseline"
+    before, name, here = filled.baseline, "baseline", formats.day(d.as_of, year=False)
     extra: Html | None = None
     other = (
         watch_data.filled(home, asked.model, d.version, d.feature, date.fromisoformat(chosen), asked.key)
@@ -111,12 +111,13 @@ def _distribution(home: Home, asked: Asked, d: Drift, filled: Filled) -> None:
         told = f"{named} is none of the nights shown that are stored against v{d.version}; here is the training set."
         extra = markup.alarm("stop", "not found", told, "Next: choose another night to compare with.")
     if other is not None:
-        before, name = other.night, formats.day(date.fromisoformat(chosen), year=False)
+        before = other.night
+        name, here = formats.heads((date.fromisoformat(chosen), d.as_of))
         if sum(before) and sum(filled.night):
             psi = judged_psi(before, filled.night, alpha=home.portfolio.monitoring.alpha)
             word = "beyond chance" if psi.significant else "chance alone reaches it"
             extra = markup.quiet(f"PSI between the two nights {psi.value:.3f}, critical {psi.critical:.3f}: {word}.")
-    names = (name, formats.day(d.as_of, year=False))
+    names = (name, here)
     st.html(markup.block(markup.heading("Distribution", "share of rows by bin; above each pair its part of the PSI")))
     controls.select("Compared with", "with", others, chosen, 260, clears=(CAUSES,))
     if extra:

@@ -216,8 +216,7 @@ def moved_table(why: Why, most: int, says: Mapping[str, str], units: Mapping[str
     columns = [
         Column("feature"),
         Column("unit"),
-        Column(formats.day(why.first.as_of, year=False), "number"),
-        Column(formats.day(why.second.as_of, year=False), "number"),
+        *(Column(head, "number") for head in formats.heads((why.first.as_of, why.second.as_of))),
         Column("log-odds", "number"),
         Column("through", "wrap fill"),
     ]

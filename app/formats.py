@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 from datetime import UTC, date, datetime
 from zoneinfo import ZoneInfo
 
@@ -86,6 +87,13 @@ def day(value: date | None, year: bool = True) -> str:
     if value is None:
         return MISSING
     return f"{value.day} {value:%b} {value.year}" if year else f"{value.day} {value:%b}"
+
+
+def heads(days: Iterable[date]) -> list[str]:
+    """Dates side by side: 13 Mar, 14 Mar; with their years where these are not the same."""
+    known = list(days)
+    several = len({d.year for d in known}) > 1
+    return [day(d, year=several) for d in known]
 
 
 def clock(value: datetime | None, zone: ZoneInfo, seconds: bool = False) -> str:

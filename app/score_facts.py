@@ -47,7 +47,7 @@ def score_table(
     order: str | None = None,
 ) -> Table:
     """Scores of one night beside the night before's; the first column holds the ids."""
-    before = formats.day(previous, year=False) if previous else "night before"
+    before = formats.heads((previous, scores[0].as_of))[0] if previous and scores else "before"
     columns = [
         Column(subject, order="id"),
         Column("PD", "number", order="-pd"),

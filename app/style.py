@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date
+from itertools import zip_longest
 from typing import Any
 
 import plotly.graph_objects as go
@@ -20,6 +21,8 @@ RULE = "rgba(124, 133, 141, 0.28)"
 _INK = {"light": "#1a1f24", "dark": "#e3e7eb"}  # the text colours of the themes
 # Grades are ordered: one scale from pale to deep, low risk to high, its middle legible on both backgrounds.
 _RISK = ("#C9DCE8", "#A3C4DA", "#7BA9C9", "#E5BE8A", "#D6935A", "#BF6140", "#8F3029")
+
+_LONGEST_LINE = 45  # days
 
 _AXIS: dict[str, Any] = {"zeroline": False, "ticklen": 3, "tickcolor": RULE}
 X_AXIS: dict[str, Any] = {**_AXIS, "showgrid": False, "showline": True, "linecolor": RULE, "ticks": "outside"}
@@ -83,14 +86,20 @@ def nights(days: Sequence[date], ticks: int = 8) -> dict[str, Any]:
     return {"nticks": ticks, **({"tickformat": "%b %Y"} if span > 180 else {})}
 
 
-def line(x: Sequence[Any], y: Sequence[float], *, hover: str, said: Sequence[Any], size: int = 4) -> dict[str, Any]:
-    """The one line of a chart, with its points; ``said`` is what the hover text may name as customdata."""
+def line(x: Sequence[date], y: Sequence[float], *, hover: str, said: Sequence[Any], size: int = 4) -> dict[str, Any]:
+    """The one line of a chart, with its points; ``said`` is what the hover text may name as customdata. From month to
+    month it is drawn, but over no longer time without a night."""
+    points: list[tuple[date, float | None, Any]] = []
+    for at, value, words in zip_longest(x, y, said):
+        if points and (at - points[-1][0]).days > _LONGEST_LINE:
+            points.append((at, None, words))
+        points.append((at, value, words))
     return {
         "type": "scatter",
         "mode": "lines+markers",
-        "x": list(x),
-        "y": list(y),
-        "customdata": list(said),
+        "x": [p[0] for p in points],
+        "y": [p[1] for p in points],
+        "customdata": [p[2] for p in points] if len(said) else [],
         "line": {"color": ACCENT, "width": 1.8},
         "marker": {"size": size},
         "hovertemplate": hover,
