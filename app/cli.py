@@ -316,7 +316,7 @@ def demo(
     accounts: Annotated[int, typer.Option(min=1, help="Accounts in the book, 3,000 or more.")] = 20_000,
     serve_portal: Annotated[bool, typer.Option("--serve/--no-serve", help="Open the portal at the end.")] = True,
 ) -> None:
-    """The whole way with the synthetic lender: history, first models, seven nights, the portal."""
+    """The whole way with the synthetic lender: history, first models, six nights, the portal."""
     from app.demo import run_demo
 
     run_demo(Settings.load(), accounts, actor=actor(), progress=progress)

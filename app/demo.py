@@ -1,4 +1,4 @@
-"""The demonstration: Cascade Lending from an empty folder to seven published nights, and one of a year before."""
+"""The demonstration: Cascade Lending from an empty folder to six published nights, and one of a year before."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from pipeline.writing import writer
 
 SMALLEST = 3_000
 """With fewer accounts the year of applications holds a single default or none, and no model is learnt from that."""
-MONTHS, NIGHTS, LAST_NIGHT = 44, 7, date(2026, 3, 14)
+MONTHS, NIGHTS, LAST_NIGHT = 44, 6, date(2026, 3, 14)
 """Twelve months of outcomes follow the eight training cohorts, and two years of history lead up to the first: with less
 of it the features of 24 months would be others at training than they are now."""
 
 
 def run_demo(settings: Settings, accounts: int, *, actor: Actor, progress: Callable[[str], None]) -> None:
-    """Make the lender, land its history, train and promote its models, run seven nights. Safe to run again.
+    """Make the lender, land its history, train and promote its models, run six nights. Safe to run again.
 
     A night of a year before is made up for first: what it scored has come true by now, and Outcomes can show it. In
     what lands for the last night limits and balances have moved, and its alerts say so.
