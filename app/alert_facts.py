@@ -70,7 +70,7 @@ def _likeliest(alert: Alert) -> Html:
     if not alert.causes:
         return markup.quiet("none found upstream")
     cause = alert.causes[0]
-    text = f"{cause.source}: {cause.reason}"
+    text = f"{cause.source}: {formats.sentence(cause.reason)}"
     return markup.hint(text, text)
 
 
@@ -114,4 +114,4 @@ def event_table(events: Sequence[Event], zone: ZoneInfo) -> Table:
 def _said(event: Event) -> str:
     if event.action == "alert.acknowledged":
         return f"until {event.detail['until']}: {event.detail['why']}"
-    return str(event.detail.get("message", formats.MISSING))
+    return formats.sentence(str(event.detail.get("message", formats.MISSING)))

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from app import drift_facts, markup, session, shell
+from app import drift_facts, landed_view, markup, session, shell
+from pipeline.contracts import CONTRACTS
 from pipeline.governance import access
 from pipeline.monitoring.alert_state import Cause
 
@@ -16,18 +17,26 @@ MOST = 3
 def show(causes: Sequence[Cause], key: str) -> None:
     """The causes, the likeliest first, and what they are about in Lineage. key: where they stand."""
     st.html(markup.block(drift_facts.cause_list(causes)))
-    about = list(dict.fromkeys(filter(None, (_about(c.source) for c in causes))))[:MOST]
+    about = {name: query for c in causes for name, query in [_about(c.source)] if query}
     if about and access.may(session.actor(), "run.read"):
         with st.container(key=f"actions-causes-{key}", horizontal=True, gap="medium"):
-            for part, name in about:
-                query = session.address(**{part: name})
-                st.page_link(shell.LINEAGE, label=f"{name} in Lineage ▸", query_params=query, icon="")
+            for name, query in list(about.items())[:MOST]:
+                address = session.address(**query)
+                st.page_link(shell.LINEAGE, label=shell.plain(f"{name} in Lineage ▸"), query_params=address, icon="")
 
 
-def _about(source: str) -> tuple[str, str] | None:
-    """What Lineage is asked for a cause: a column by its name, the columns of a table or a model by a search."""
-    named, _, _ = source.partition(",")  # a load is named after its table
+def _about(source: str) -> tuple[str, dict[str, str]]:
+    """What a cause is about and what Lineage is asked for it: a column and the loads of its table, a load and its rows,
+    a model by a search; nothing where it has no page there."""
+    named, _, load = source.partition(", load ")
     kind, _, model = named.partition(" ")
     if kind == "model" and model:
-        return "q", model
-    return ("column", named) if named.count(".") == 2 else ("q", named) if named.startswith("raw.") else None
+        return model, {"q": model}
+    schema, _, rest = named.partition(".")
+    table, _, column = rest.partition(".")
+    if schema != "raw" or table not in CONTRACTS:
+        return named, {"column": named} if named.count(".") == 2 else {}
+    if load:
+        newest = load.split(", ")[-1]
+        return f"load {newest}", {"column": f"raw.{table}.{CONTRACTS[table].key[0]}", landed_view.LOAD: newest}
+    return named, {"column": f"raw.{table}.{column or CONTRACTS[table].key[0]}"}

@@ -37,13 +37,15 @@ def heatmap(
     """
     moderate, high = bands
     top = high * 1.6
-    days = [d.isoformat() for d in nights]
+    empty = style.gaps(nights)  # a year without a night is a column of nothing, so that its ends are no neighbours
+    places = sorted([*nights, *empty])
+    days = [d.isoformat() for d in places]
     # What chance alone could have done stays pale, however large: colour is for findings.
     depth = cells["psi"].where(cells["significant"].astype(bool), cells["psi"].clip(upper=moderate * 0.99))
     grid = (
         cells.assign(depth=depth)
         .pivot(index="feature", columns="as_of", values="depth")
-        .reindex(index=list(features), columns=list(nights))
+        .reindex(index=list(features), columns=places)
     )
     values = [[None if math.isnan(v) else min(v, top) for v in row] for row in grid.to_numpy().tolist()]
     shown = cells[cells["feature"].isin(features) & cells["psi"].notna()]
@@ -73,8 +75,8 @@ def heatmap(
         # Plotly does not tell which cell of a heatmap was clicked: a point on each one does, and carries its words.
         *(_marks(shown[mask], marker, written_in) for mask, marker, written_in in kinds if mask.any()),
     ]
-    step = max(1, math.ceil(len(days) / 16))
-    ticks = days[::-1][::step][::-1]
+    named = nights[::-1][:: max(1, math.ceil(len(days) / 16))][::-1]
+    ticks = dict(zip(named, formats.heads(named), strict=True)) | dict.fromkeys(empty, "⋯")
     longest = max((len(f) for f in features), default=10)
     frames = []
     if chosen in features:
@@ -98,11 +100,11 @@ def heatmap(
             "type": "category",
             "range": [-0.5, len(days) - 0.5],
             "side": "top",
-            "tickvals": ticks,
+            "tickvals": [d.isoformat() for d in ticks],
             "showline": False,
             "ticks": "",
             "fixedrange": True,
-            "ticktext": formats.heads(date.fromisoformat(d) for d in ticks),
+            "ticktext": list(ticks.values()),
         },
         y_axis={
             "type": "category",
@@ -212,8 +214,9 @@ def distribution_words(labels: Sequence[str], baseline: Sequence[int], night: Se
 def by_night(nights: pd.DataFrame, column: str, y_format: str, bounds: Sequence[float] = ()) -> go.Figure:
     """One figure of one feature by night, with dotted lines at ``bounds``. nights: as_of and the column."""
     there = nights[nights[column].notna()]
+    least = 0.01 if "%" in y_format else 1e-4  # an axis of nothing has marks that differ
     hover = f"%{{y:{y_format}}}<extra></extra>"
-    top = max([float(there[column].max()) * 1.15 if len(there) else 0.0, *(b * 1.15 for b in bounds), 1e-4])
+    top = max([float(there[column].max()) * 1.15 if len(there) else 0.0, *(b * 1.15 for b in bounds), least])
     lines = [
         {
             "type": "line",

@@ -111,13 +111,14 @@ def _calibration(rows: Sequence[StoredPerformance]) -> tuple[list[dict[str, Any]
         lines.setdefault((row.model_version, row.origin), []).append(row)
     traces: list[dict[str, Any]] = [
         {
-            "type": "scatter",
-            "mode": "lines+markers",
-            "x": [r.month for r in line],
-            "y": [r.mean_pd for r in line],
+            **style.line(
+                [r.month for r in line],
+                [r.mean_pd for r in line],
+                hover=f"%{{x|%b %Y}}, v{version} scored {origin}: mean PD %{{y:.2%}}<extra></extra>",
+                said=[],
+            ),
             "line": {"color": style.MUTED, "width": 1.2},
-            "marker": {"size": 5, "symbol": "line-ew-open", "line": {"width": 2}},
-            "hovertemplate": f"%{{x|%b %Y}}, v{version} scored {origin}: mean PD %{{y:.2%}}<extra></extra>",
+            "marker": {"size": 5, "color": style.MUTED, "symbol": "line-ew-open", "line": {"width": 2}},
         }
         for (version, origin), line in lines.items()
     ]
@@ -127,7 +128,8 @@ def _calibration(rows: Sequence[StoredPerformance]) -> tuple[list[dict[str, Any]
         )
         months, said = [r.month for r in matured], [[r.events, r.expected] for r in matured]
         traces.append(came_true(months, matured, 7, hover, customdata=said))
-    return traces, {"rangemode": "tozero"}
+    tops = [v for r in rows for v in (r.mean_pd, r.observed_rate, r.rate_high) if v is not None]
+    return traces, {"range": [0, 1.12 * max(tops, default=1.0)]}
 
 
 def _points(rows: Sequence[StoredPerformance], figure: str, written: str, kind: str) -> dict[str, Any]:

@@ -22,7 +22,7 @@ _MEASURES = (
 
 def sentences(c: Comparison) -> Html:
     """What a reviewer reads first."""
-    lines = "".join(f"<li>{markup.html(formats.thin(line[:1].upper() + line[1:]))}.</li>" for line in summary(c))
+    lines = "".join(f"<li>{markup.html(formats.sentence(line[:1].upper() + line[1:]))}.</li>" for line in summary(c))
     return Html(f"<ul class='said'>{lines}</ul>")
 
 

@@ -20,7 +20,7 @@ import streamlit as st
 from app import connections, orders
 from app.session import Reader
 from pipeline.contracts import PRODUCTS
-from pipeline.monitoring.segments import PRODUCT_CODE
+from pipeline.monitoring.segments import PRODUCT_CODE, night_rows, segments_of
 from pipeline.sql import double, ident, literals
 
 SUBJECTS = ("account", "application")
@@ -71,7 +71,8 @@ class Score:
 class Filter:
     """Which scores of a night: every field narrows, the default is the whole book.
 
-    decile: 1 to 10 by PD, 10 the riskiest tenth of the night. product: one of ``products``.
+    decile: 1 to 10 by PD, 10 the riskiest tenth of the night. product: one of ``products``. segment: a split of the
+    book as monitoring makes it and a part of it, ``arrival=new``; empty for the whole book.
     """
 
     subject: str = "account"
@@ -81,6 +82,7 @@ class Filter:
     pd_from: float | None = None
     pd_to: float | None = None
     move: str = "any"
+    segment: str = ""
 
     def words(self) -> list[str]:
         """What narrows it, a word for each, as a file's name says it: ``grades-D-E``, ``decile-10``."""
@@ -126,6 +128,11 @@ def grade_counts(reader: Reader, subject: str) -> dict[str, int]:
 def products(reader: Reader, subject: str) -> tuple[str, ...]:
     """The products among the night's subjects, as the night's features have them; empty where they do not tell."""
     return _products(connections.key(reader), reader, subject)
+
+
+def splits(reader: Reader, subject: str) -> dict[str, str]:
+    """How monitoring splits the night's subjects: a split's name → SQL of a segment's name over ``night_rows``."""
+    return _splits(connections.key(reader), reader, subject)
 
 
 def listed(reader: Reader, chosen: Filter, order: str, most: int) -> pa.Table:
@@ -232,6 +239,14 @@ def _matching(key: str, _reader: Reader, chosen: Filter) -> int:
     )
     assert row is not None
     return int(row[0])
+
+
+@st.cache_data(show_spinner=False, max_entries=16)
+def _splits(key: str, _reader: Reader, subject: str) -> dict[str, str]:
+    cursor, table = connections.on_night(_reader), ident("features", f"{subject}_features")
+    columns = [c[0] for c in cursor.execute(f"SELECT * FROM {table} LIMIT 0").description or ()]
+    chosen = _reader.home.portfolio.monitoring.segments
+    return {s.name: s.text for s in segments_of(subject, chosen, columns)}
 
 
 @st.cache_data(show_spinner=False, max_entries=128)
@@ -369,6 +384,13 @@ def _where(reader: Reader, chosen: Filter) -> tuple[str, list[Any]]:
             f"WHERE as_of_date = ? AND {ident(PRODUCT_CODE[chosen.subject])} = {PRODUCTS.index(chosen.product)})"
         )
         values.append(reader.as_of)
+    if chosen.segment:
+        split, _, part = chosen.segment.partition("=")
+        portfolio, key = reader.home.portfolio, ident(f"{chosen.subject}_id")
+        days = (reader.as_of - portfolio.period_start(reader.as_of)).days + 1
+        rows, text = night_rows(chosen.subject, reader.as_of, None, days), splits(reader, chosen.subject)[split]
+        parts.append(f"s.{key} IN (SELECT {key} FROM ({rows}) WHERE {text} = ?)")
+        values.append(part)  # type: ignore[arg-type]
     if chosen.pd_from is not None:
         parts.append("s.pd >= ?")
         values.append(chosen.pd_from)  # type: ignore[arg-type]

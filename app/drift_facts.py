@@ -183,7 +183,10 @@ def segment_table(rows: Sequence[Drift], caption: str, least: int, order: str) -
 
 def cause_list(causes: Sequence[Cause]) -> Html:
     """Causes in their order, the likeliest first."""
-    items = "".join(f"<li><b>{markup.html(c.source)}</b> <span>{markup.html(c.reason)}</span></li>" for c in causes)
+    items = "".join(
+        f"<li><b>{markup.html(c.source)}</b> <span>{markup.html(formats.sentence(c.reason))}</span></li>"
+        for c in causes
+    )
     return Html(f"<ol class='causes'>{items}</ol>")
 
 

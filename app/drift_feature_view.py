@@ -28,6 +28,7 @@ from pipeline import ledger
 from pipeline.errors import ScoretraceError
 from pipeline.monitoring.alert_state import RESOLVED, Alert
 from pipeline.monitoring.alerts import alerts_of
+from pipeline.monitoring.bins import WHOLE
 from pipeline.monitoring.drift import Drift
 from pipeline.monitoring.drift_reads import Filled
 from pipeline.monitoring.policy import DriftPolicy
@@ -50,11 +51,15 @@ def show(home: Home, asked: Asked, d: Drift, rows: Sequence[Drift], definition: 
             drift_facts.figures(d, home.portfolio.monitoring.minimum_rows),
         )
     )
-    if d.feature != SCORE:
-        with st.container(key="actions-feature"):
-            column = f"features.{asked.subject}_features.{d.feature}"
-            query = {session.AS_OF: d.as_of.isoformat(), "column": column}
+    at = {session.AS_OF: d.as_of.isoformat()}
+    with st.container(key="actions-feature", horizontal=True, gap="medium"):
+        if d.feature != SCORE:
+            query = {**at, "column": f"features.{asked.subject}_features.{d.feature}"}
             st.page_link(shell.LINEAGE, label="its lineage", query_params=query, icon="")
+        if asked.key != WHOLE:
+            query = {**at, "of": asked.subject, "segment": "=".join(asked.key)}
+            label = shell.plain(f"the {asked.subject}s of {asked.part}")
+            st.page_link(shell.SCORES, label=label, query_params=query, icon="")
     filled = watch_data.filled(home, asked.model, d.version, d.feature, d.as_of, asked.key)
     with st.container(key="pair-feature"):
         left, right = st.columns([11, 9], gap="medium")
@@ -87,7 +92,10 @@ def _by_segment(home: Home, d: Drift, found: Sequence[Drift]) -> None:
     named = sorted(found, key=keys["name"])
     shown = orders.arranged(named, order, keys)[place.start : place.stop]
     table = drift_facts.segment_table(shown, f"{d.feature} by segment", least, order)
-    shell.linked_table("segments", head, table, shell.DRIFT)
+    links = [
+        (f"{x.dimension} {x.segment}", controls.from_first_page(segment=f"{x.dimension}={x.segment}")) for x in shown
+    ]
+    shell.linked_table("segments", head, table, shell.DRIFT, links)
     name = f"segments-{d.feature}-{d.as_of}"
     shell.list_foot(len(found), SHOWN_SEGMENTS, name, lambda: exports.as_csv(map(asdict, found)))
 

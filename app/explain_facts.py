@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from app import formats, markup
 from app.markup import Cell, Column, Html, Table
 from lineage.changes import BASE, Why
-from lineage.personal_data import MASK
+from lineage.personal_data import MASK, TOGETHER
 from lineage.trace import Proof, Source, TracedFeature
 from pipeline.contracts import CONTRACTS, ID, LANDING_COLUMNS, MONEY
 from pipeline.contracts import Column as ContractColumn
@@ -210,36 +210,54 @@ def _tables(rows: Mapping[str, Sequence[Any]]) -> str:
     return ", ".join(f"{len(found)} of raw.{table}" for table, found in rows.items())
 
 
+_NO_FEATURES = {TOGETHER: TOGETHER, BASE: "base rate"}
+
+
+def moved_features(why: Why) -> list[str]:
+    """The features that moved a score, the strongest first."""
+    return [name for name in why.by_feature if name not in _NO_FEATURES]
+
+
 def moved_table(why: Why, most: int, says: Mapping[str, str], units: Mapping[str, str], currency: str) -> Table:
-    """The same change by feature, the rest as one line, so that it adds up again. says: feature → what it is. units:
-    feature → its unit as the project declares it."""
+    """The same change by feature, the ``most`` strongest first, the rest as one line, so that it adds up again. says:
+    feature → what it is. units: feature → its unit as the project declares it."""
     columns = [
         Column("feature"),
         Column("unit"),
         *(Column(head, "number") for head in formats.heads((why.first.as_of, why.second.as_of))),
         Column("log-odds", "number"),
-        Column("through", "wrap fill"),
+        Column("through", "fill"),
     ]
-    moved = list(why.by_feature.items())
+    moved = [(name, why.by_feature[name]) for name in moved_features(why)]
     rows: list[list[Cell]] = [
         [
-            "base rate" if name == BASE else markup.named(name, says),
+            markup.named(name, says),
             units.get(name, "").replace("currency", currency),
-            *(
-                formats.MISSING if name == BASE else value(side.features.get(name), money=units.get(name) == "currency")
-                for side in (why.before, why.after)
-            ),
+            *(value(side.features.get(name), money=units.get(name) == "currency") for side in (why.before, why.after)),
             formats.signed(sum(parts.values()), 4),
-            ", ".join(f"{part} {formats.signed(change, 4)}" for part, change in parts.items()),
+            _through(parts),
         ]
         for name, parts in moved[:most]
     ]
+    nothing: list[Cell] = ["", formats.MISSING, formats.MISSING]
     if rest := moved[most:]:
         adds = sum(sum(parts.values()) for _, parts in rest)
-        rows.append([f"{len(rest)} others", "", formats.MISSING, formats.MISSING, formats.signed(adds, 4), ""])
+        rows.append([_sum(f"{len(rest)} others"), *nothing, formats.signed(adds, 4), ""])
+    for name, words in _NO_FEATURES.items():
+        if parts := why.by_feature.get(name):
+            rows.append([_sum(words), *nothing, formats.signed(sum(parts.values()), 4), _through(parts)])
     total = Html(f"<b>{formats.signed(why.change, 4)}</b>")
-    rows.append([Html("<b>all</b>"), "", formats.MISSING, formats.MISSING, total, ""])
+    rows.append([_sum("all"), *nothing, total, ""])
     return markup.table(columns, rows, "Why the score moved, by feature", fit=True)
+
+
+def _sum(words: str) -> Html:
+    """The name of a line that opens nothing, in a table whose other lines do."""
+    return Html(f"<b class='sum'>{markup.html(words)}</b>")
+
+
+def _through(parts: Mapping[str, float]) -> str:
+    return ", ".join(f"{part} {formats.signed(change, 4)}" for part, change in parts.items())
 
 
 def moved_rows(why: Why) -> list[dict[str, Any]]:

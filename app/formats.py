@@ -12,6 +12,7 @@ MISSING = "–"
 THIN = "\u202f"  # narrow no-break space
 MINUS = "\u2212"
 HASH_LENGTH = 12
+_ISO_DAY = re.compile(r"(?<![\w/.=-])\d{4}-\d\d-\d\d(?![\w/-])")
 
 
 def count(value: int | None) -> str:
@@ -48,14 +49,18 @@ def decimal(value: float | None, places: int = 3) -> str:
     return text.replace(",", THIN).replace("-", MINUS)
 
 
-def thin(text: str) -> str:
-    """A sentence with its counts grouped as the tables' are."""
-    return re.sub(r"(?<=\d),(?=\d{3}(?!\d))", THIN, text)
+def sentence(text: str) -> str:
+    """A recorded sentence with its counts, negative numbers and dates as a page writes them; a path keeps its own."""
+    text = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", THIN, text)
+    text = re.sub(r"(?<![\w.])-(?=\d)", MINUS, text)
+    return _ISO_DAY.sub(_day, text)
 
 
-def with_minus(text: str) -> str:
-    """A recorded sentence with its negative numbers written as a page writes them."""
-    return re.sub(r"(?<![\w.])-(?=\d)", MINUS, text)
+def _day(found: re.Match[str]) -> str:
+    try:
+        return day(date.fromisoformat(found[0]))
+    except ValueError:  # 2026-02-30 is no day, whoever wrote it
+        return found[0]
 
 
 def signed(value: float | None, places: int = 2) -> str:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from app import formats, markup
+from app.landed_reads import Load
 from app.markup import Cell, Column, Html, Table
 from app.night_facts import VERDICT
 from lineage.columns import ROWS, ColumnGraph, Transformation
 from lineage.documentation import UNDOCUMENTED, TableDoc
 from lineage.graph import Difference, Impact, Reached
-from pipeline.contracts import CONTRACTS, LANDING_COLUMNS
+from pipeline.contracts import CONTRACTS, LANDING_COLUMNS, MONEY
+from pipeline.land import ACCEPTED, LANDED, SUPERSEDED
 from pipeline.ledger import DbtResult, GateVerdict
 
 _FEATURES = "features."
+_STATE = {ACCEPTED: "ok", LANDED: "none", SUPERSEDED: "none"}
 # A schema's tables → the pages whose figures are made of them.
 _PAGES = {"features": ("Drift", "Scores"), "scores": ("Tonight", "Scores", "Outcomes", "Drift")}
 
@@ -45,7 +49,7 @@ def column_facts(
     """
     table, _, column = node.rpartition(".")
     declared = doc.column(column).declared
-    unit = str(declared.get("unit") or formats.MISSING).replace("currency", currency)
+    unit = str(declared.get("unit") or _landed_unit(table, column) or formats.MISSING).replace("currency", currency)
     owner = str(declared.get("owner") or doc.owner or formats.MISSING)
     held: tuple[str, str] = ("view", "computed when read") if doc.view else (formats.MISSING, "not in the lake")
     if rows is not None:
@@ -65,6 +69,38 @@ def column_facts(
     return Html(f"<p>{said}</p>{more}{markup.GAP}{markup.facts(items)}")
 
 
+def _landed_unit(table: str, column: str) -> str:
+    """The unit that the contract of a landed table gives a column; empty where it has none."""
+    contract = CONTRACTS.get(table.removeprefix("raw.")) if table.startswith("raw.") else None
+    found = next((c for c in contract.columns if c.name == column), None) if contract else None
+    return "" if found is None else found.unit or ("currency" if found.type == MONEY else "")
+
+
+def load_table(loads: Sequence[Load], zone: ZoneInfo) -> Table:
+    """Loads of one raw table; the first column holds their ids."""
+    columns = [Column("load"), Column("of"), Column("state"), Column("rows", "number"), Column("landed"),
+               Column("files, and why it is not used", "fill clip")]  # fmt: skip
+    rows: list[list[Cell]] = [
+        [
+            x.load_id,
+            formats.day(x.load_date),
+            markup.status(_STATE.get(x.state, "stop"), x.state),
+            formats.count(x.rows),
+            markup.at(x.landed_at, zone, seconds=True),
+            _files(x),
+        ]
+        for x in loads
+    ]
+    return markup.table(columns, rows, "Loads, newest first")
+
+
+def _files(load: Load) -> Html:
+    """A load's files, and of one that no night reads the reason; hovering gives their SHA-256."""
+    told = ", ".join(file for file, _ in load.files)
+    why = f": {load.reason}" if load.reason and load.state != ACCEPTED else ""
+    return markup.hint(told + why, "; ".join(f"{file}, SHA-256 {sha}" for file, sha in load.files) + why)
+
+
 def _freshness(model: str | None, fresh: GateVerdict | None) -> tuple[Cell, Cell]:
     """Of a landed table the age of its newest rows, as the night's gate judged it."""
     if model:
@@ -73,7 +109,7 @@ def _freshness(model: str | None, fresh: GateVerdict | None) -> tuple[Cell, Cell
         return formats.MISSING, "no verdict that night"
     age = f"{formats.count(round(fresh.observed))} {'day' if fresh.observed == 1 else 'days'} old"
     level, word = VERDICT.get(fresh.verdict, ("stop", fresh.verdict))
-    return age, markup.join([markup.status(level, word), fresh.expected], " ")
+    return age, markup.join([markup.status(level, word), formats.sentence(fresh.expected)], " ")
 
 
 def column_table(nodes: Sequence[str], graph: ColumnGraph, docs: Mapping[str, TableDoc], caption: str) -> Table:
@@ -185,15 +221,14 @@ def impact_table(
 ) -> Table:
     """Features downstream, in the order given. importance: feature table → feature → share of the gain."""
     columns = [Column("feature", order="feature"), Column("of", order="of"),
-               Column("importance", "number", order="-importance"), Column("how", order="how"), Column("kind"),
+               Column("importance", "number", order="-importance"), Column("how", order="how"),
                Column("what it is", "fill clip")]  # fmt: skip
     rows: list[list[Cell]] = [
         [
             r.column,
-            r.table.removeprefix(_FEATURES),
+            r.table.removeprefix(_FEATURES).removesuffix("_features"),
             formats.share(weight(r, importance)),
-            "value" if r.direct else "decides",
-            kinds(r.transformations),
+            markup.hint("value" if r.direct else "decides", kinds(r.transformations)),
             _said(r.node, docs),
         ]
         for r in features

@@ -318,7 +318,13 @@ def gate_table(gates: Sequence[GateVerdict], caption: str, order: str | None = N
             g.subject,
             markup.status(*VERDICT.get(g.verdict, ("none", g.verdict))),
             observed(g),
-            markup.join([g.message.removeprefix(f"{g.subject}: "), markup.quiet(g.expected)], "; "),
+            markup.join(
+                [
+                    formats.sentence(g.message.removeprefix(f"{g.subject}: ")),
+                    markup.quiet(formats.sentence(g.expected)),
+                ],
+                "; ",
+            ),
         ]
         for g in gates
     ]

@@ -217,7 +217,7 @@ def gate_table(checks: Sequence[Mapping[str, Any]]) -> Table:
             str(c["check"]),
             # A bound on a difference is met by one, and reads as one.
             (formats.signed if str(c["bound"]).startswith("difference") else formats.decimal)(c["observed"], 4),
-            formats.with_minus(str(c["bound"])),
+            formats.sentence(str(c["bound"])),
             markup.status("ok", "passed") if c["passed"] else markup.status("stop", "failed"),
         ]
         for c in checks

@@ -22,19 +22,23 @@ def show(home: Home, asked: Asked, says: Mapping[str, str]) -> None:
     before = tuple(d for d in stored if d < asked.night)
     head = "Why the mean score moved"
     if asked.night not in stored or not before:
-        note = "contributions of two nights are needed; `scoretrace monitor --as-of DATE` computes a night's"
-        st.html(markup.block(markup.GAP, markup.heading(head), Html(markup.with_code(note))))
+        note = (
+            f"Next: `scoretrace monitor --as-of {asked.night}` computes what each feature contributed that night."
+            if asked.night not in stored
+            else f"{formats.day(asked.night)} is the first night with contributions: a later one is compared with it."
+        )
+        st.html(markup.block(markup.GAP, markup.heading(head), Html(f"<p>{markup.with_code(note)}</p>")))
         return
     start = controls.day("since", before[-1])
     start = before[-1] if start == asked.night else start  # a night is not compared with itself
-    if start not in stored:
+    if start not in before:
         raise NotFound(
-            f"no contributions of {asked.model} are stored for {formats.day(start)}",
-            "choose another night to start from",
+            f"no contributions of {asked.model} are stored for {formats.day(start)}, before {formats.day(asked.night)}",
+            f"choose one of: {', '.join(map(str, before[:-6:-1]))}{' …' if len(before) > 5 else ''}",
         )
     moved = watch_data.moved(home, asked.model, start, asked.night, asked.key)
     st.html(markup.block(markup.GAP, markup.heading(head, "exact in log-odds, on the sample")))
-    controls.night("Since the night of", "since", tuple(d for d in stored if d != asked.night), start)
+    controls.night("Since the night of", "since", before, start)
     if moved is None:
         st.html(markup.block(markup.quiet(f"No contributions are stored for {asked.part}.")))
         return

@@ -351,7 +351,11 @@ def _moved(reader: Reader, subject: str, scores: Sequence[Score], actor: Actor) 
     of = f"features.{subject}_features"
     says, units = (tell(reader.home, score.run_id, of) for tell in (explanations.meanings, explanations.units))
     currency = reader.home.portfolio.currency
-    st.html(markup.block(explain_facts.moved_table(found, charts_explain.STRONGEST, says, units, currency)))
+    moved = explain_facts.moved_table(found, charts_explain.STRONGEST, says, units, currency)
+    strongest = explain_facts.moved_features(found)[: charts_explain.STRONGEST]
+    links = [(name, here(score, subject, feature=name)) for name in strongest]
+    head = markup.heading("By feature", "a name opens its path and its very rows")
+    shell.linked_table("moved", head, moved, shell.SCORES, links)
     named = f"{subject}-{score.id}-moved-{chosen}-{score.as_of}"
     shell.csv_button(named, lambda: exports.as_csv(explain_facts.moved_rows(found)))
     changed = [(part.name, table, rows) for part in found.parts for table, rows in part.rows.items()]

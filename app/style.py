@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import date
-from itertools import zip_longest
+from datetime import date, timedelta
+from itertools import pairwise, zip_longest
 from typing import Any
 
 import plotly.graph_objects as go
@@ -84,6 +84,11 @@ def nights(days: Sequence[date], ticks: int = 8) -> dict[str, Any]:
     if span <= ticks:
         return {"dtick": 86_400_000}
     return {"nticks": ticks, **({"tickformat": "%b %Y"} if span > 180 else {})}
+
+
+def gaps(days: Sequence[date]) -> list[date]:
+    """For each longer time without a night, its first day. days: in order."""
+    return [a + timedelta(days=1) for a, b in pairwise(days) if (b - a).days > _LONGEST_LINE]
 
 
 def line(x: Sequence[date], y: Sequence[float], *, hover: str, said: Sequence[Any], size: int = 4) -> dict[str, Any]:

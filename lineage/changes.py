@@ -135,7 +135,7 @@ def why(
     """
     guard.require(engine, actor, "trace.read", f"subject:{subject}")
     if start >= end:
-        raise NotFound(f"{start} is not before {end}", "give the earlier night as --from and the later as --to")
+        raise NotFound(f"{start} is not before {end}", "give the earlier night first")
     with (
         resolved(settings, engine, portfolio, subject, start, kind) as (first, id_, then),
         resolved(settings, engine, portfolio, subject, end, first.subject) as (second, _, now),

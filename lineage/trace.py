@@ -145,7 +145,7 @@ class Trace:
         for found in self.features:
             if found.name == name:
                 return found
-        raise NotFound(f"{name} is not among the traced features", "trace it with --feature")
+        raise NotFound(f"{name} is not among the traced features", "ask for it by name when tracing")
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-ready, as the command line prints it."""

@@ -19,7 +19,7 @@ class Column:
     """One column of a contract.
 
     ``values`` closes its vocabulary; ``low`` and ``high`` are the bounds of what is plausible, inclusive.
-    A gate reports what is outside either.
+    A gate reports what is outside either. ``unit`` as the features' own: money is in the portfolio's ``currency``.
     """
 
     name: str
@@ -30,6 +30,7 @@ class Column:
     low: int | None = None
     high: int | None = None
     pii: bool = False
+    unit: str = ""
 
     def sql_type(self, id_type: str) -> str:
         return id_type if self.type == ID else self.type
@@ -91,11 +92,11 @@ _ALL = (
             Column("applied_on", "DATE", "Day of the application.", nullable=False),
             Column("product", "VARCHAR", "Product applied for.", nullable=False, values=PRODUCTS),
             Column("amount", MONEY, "Amount or limit applied for.", low=0),
-            Column("term_months", "INTEGER", "Term in months; null for revolving products."),
-            Column("apr", RATE, "Offered yearly rate, 0.199 is 19.9%.", low=0, high=5),
+            Column("term_months", "INTEGER", "Term in months; null for revolving products.", unit="months"),
+            Column("apr", RATE, "Offered yearly rate, 0.199 is 19.9%.", low=0, high=5, unit="yearly rate"),
             Column("stated_income", MONEY, "Yearly income as stated.", pii=True),
-            Column("dti", RATE, "Debt to income, 0.35 is 35%.", low=0, high=100),
-            Column("employment_months", "INTEGER", "Months with the present employer.", low=0, high=900),
+            Column("dti", RATE, "Debt to income, 0.35 is 35%.", low=0, high=100, unit="ratio"),
+            Column("employment_months", "INTEGER", "Months with the present employer.", low=0, high=900, unit="months"),
             Column("channel", "VARCHAR", "How it came in.", values=("branch", "online", "mobile", "broker")),
             Column(
                 "purpose",
@@ -133,9 +134,15 @@ _ALL = (
             Column("credit_limit", MONEY, "Limit, or original amount of an instalment loan.", low=0),
             Column("balance", MONEY, "Balance owed at the statement date."),
             Column("scheduled_payment", MONEY, "Payment due for this statement."),
-            Column("apr", RATE, "Yearly rate in force.", low=0, high=5),
+            Column("apr", RATE, "Yearly rate in force.", low=0, high=5, unit="yearly rate"),
             Column(
-                "days_past_due", "INTEGER", "Days past due at the statement date.", nullable=False, low=0, high=9999
+                "days_past_due",
+                "INTEGER",
+                "Days past due at the statement date.",
+                nullable=False,
+                low=0,
+                high=9999,
+                unit="days",
             ),
             Column("status", "VARCHAR", "State of the account.", nullable=False, values=STATUSES),
         ),
@@ -166,14 +173,16 @@ _ALL = (
             Column("subject_id", ID, "Account or application.", nullable=False),
             Column("subject_type", "VARCHAR", "What subject_id names.", nullable=False, values=SUBJECT_TYPES),
             Column("pulled_on", "DATE", "Day of the report.", nullable=False),
-            Column("bureau_score", "INTEGER", "Bureau score; null for a thin file.", low=300, high=850),
-            Column("open_trades", "INTEGER", "Open trade lines.", low=0, high=999),
-            Column("delinquent_trades", "INTEGER", "Trade lines now delinquent.", low=0, high=999),
-            Column("inquiries_6m", "INTEGER", "Credit inquiries in six months.", low=0, high=999),
+            Column(
+                "bureau_score", "INTEGER", "Bureau score; null for a thin file.", low=300, high=850, unit="score points"
+            ),
+            Column("open_trades", "INTEGER", "Open trade lines.", low=0, high=999, unit="trade lines"),
+            Column("delinquent_trades", "INTEGER", "Trade lines now delinquent.", low=0, high=999, unit="trade lines"),
+            Column("inquiries_6m", "INTEGER", "Credit inquiries in six months.", low=0, high=999, unit="inquiries"),
             Column("external_balance", MONEY, "Balance owed elsewhere."),
             Column("external_limit", MONEY, "Limits held elsewhere."),
-            Column("collections", "INTEGER", "Accounts in collection.", low=0, high=999),
-            Column("public_records", "INTEGER", "Public records.", low=0, high=999),
+            Column("collections", "INTEGER", "Accounts in collection.", low=0, high=999, unit="accounts"),
+            Column("public_records", "INTEGER", "Public records.", low=0, high=999, unit="records"),
         ),
     ),
     Contract(

@@ -122,7 +122,11 @@ def _alert(home: Home, actor: Actor, alert: Alert) -> None:
                 st.page_link(shell.RUNS, label="the run", query_params=session.address(run=alert.run_id), icon="")
     if said := st.session_state.pop(_SAID, None):
         st.html(markup.block(markup.status("ok", said)))
-    st.html(markup.block(Html(f"<p>{markup.html(alert.message)}</p>"), markup.GAP, alert_facts.figures(alert)))
+    st.html(
+        markup.block(
+            Html(f"<p>{markup.html(formats.sentence(alert.message))}</p>"), markup.GAP, alert_facts.figures(alert)
+        )
+    )
     with st.container(key="pair-alert"):
         left, right = st.columns([11, 9], gap="medium")
         with left:

@@ -1,7 +1,7 @@
 """Lineage: what does this column depend on, and who depends on it?
 
 The URL says what is open: ``column=schema.table.column``, ``up`` and ``down`` hops, ``q`` a search, ``with`` another
-night to compare with.
+night to compare with; of a landed column ``load``, a load whose rows are shown.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from app import (
     explanations,
     exports,
     formats,
+    landed_view,
     lineage_facts,
     markup,
     orders,
@@ -133,14 +134,18 @@ def _column(reader: Reader, graph: ColumnGraph, node: str) -> None:
         raise NotFound(f"no column {node!r} is in the lineage of {formats.day(reader.as_of)}", "search for it above")
     up, down = _hops(UP), _hops(DOWN)
     drawing = column_paths.around(graph, node, up, down)
+    if load := st.query_params.get(landed_view.LOAD, "") if node.startswith("raw.") else "":
+        landed_view.rows(reader, node, load)  # whoever asks for them sees them first
     st.html(markup.block(markup.heading(node, _LEGEND)))
     _graph(reader, graph, drawing, node, up, down)
     with st.container(key="pair-column"):
-        left, right = st.columns([7, 6], gap="medium")
+        left, right = st.columns([6, 7], gap="medium")
     with left:
         _panel(reader, graph, node)
     with right:
         _impact(reader, graph, node)
+    if node.startswith("raw."):
+        landed_view.loads(reader, node)
     _neighbours(reader, graph, node)
 
 

@@ -223,6 +223,12 @@ def _filters(reader: Reader) -> tuple[Filter, str]:
     for grade in filter(None, query.get("grade", "").split(",")):
         if grade not in grades:
             raise NotFound(f"there is no grade {grade!r} here", f"take some of: {', '.join(grades)}")
+    if segment := query.get("segment", ""):
+        split, told, _ = segment.partition("=")
+        known = data.splits(reader, subject)
+        if not told or split not in known:
+            one = f"one of these, = and its part: {', '.join(known) or 'none'}"
+            raise NotFound(f"there is no segment {segment!r} of {subject}s here", f"take {one}")
     chosen = Filter(
         subject,
         tuple(g for g in grades if g in query.get("grade", "").split(",")),
@@ -231,6 +237,7 @@ def _filters(reader: Reader) -> tuple[Filter, str]:
         _percent("from"),
         _percent("to"),
         controls.one_of("move", data.MOVES, "move between grades"),
+        segment,
     )
     order = controls.order(data.ORDERS, data.HIGHEST_PD)
     with st.container(key="filters", horizontal=True, vertical_alignment="bottom", gap="small"):
@@ -251,7 +258,13 @@ def _filters(reader: Reader) -> tuple[Filter, str]:
         if len(products) > 1:
             words = {p: p.replace("_", " ") for p in products}
             controls.select("Product", "product", {"": "any", **words}, chosen.product, 130)
-        controls.select("Since the night before", "move", data.MOVES, chosen.move, 150)
+        if reader.previous:  # the night before it, which need not be the day before
+            this_year = reader.previous.year == reader.as_of.year
+            since = f"Since {formats.day(reader.previous, year=not this_year)}"
+            controls.select(since, "move", data.MOVES, chosen.move, 150)
+        if segment:  # Drift leads here with one
+            options = {"": "whole book", segment: segment.replace("=", " ", 1)}
+            controls.select("Segment", "segment", options, segment, 150)
     return chosen, order
 
 

@@ -268,7 +268,7 @@ class Approvals:
             if against := rules.against_signing(p, actor, now, self.disabled()):
                 raise PromotionRefused(f"{actor.name} may not sign promotion {id_}: {against}", checks.who_signs(p))
             if against := rules.against_meaning(meaning):
-                raise PromotionRefused(against, "leave --meaning out, or raise a finding with `promotions review`")
+                raise PromotionRefused(against, "sign without words of your own, or raise a finding instead")
             self._require_same_bytes(p)
             said = {
                 "promotion": id_,

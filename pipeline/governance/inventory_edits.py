@@ -36,7 +36,7 @@ def edit(
         if not new:
             raise InventoryRefused(f"{model}: nothing would change", _SHOW.format(model))
         plain = {k: list(v) if isinstance(v, tuple) else v for k, v in new.items()}
-        return "edited", {"changes": plain, "reason": _said(reason, "an edit", "--reason")}
+        return "edited", {"changes": plain, "reason": _said(reason, "an edit", "why")}
 
     _act(engine, portfolio, actor, model, step)
 
@@ -53,7 +53,7 @@ def fire(engine: Engine, portfolio: Portfolio, actor: Actor, model: str, trigger
         if standing.entry.trigger(trigger) is None:
             there = ", ".join(t.name for t in standing.entry.triggers) or "none"
             raise InventoryRefused(f"{model} has no trigger {trigger!r}; it has: {there}", _SHOW.format(model))
-        return "trigger_fired", {"trigger": trigger, "why": _said(why, "a trigger", "--reason")}
+        return "trigger_fired", {"trigger": trigger, "why": _said(why, "a trigger", "what was seen")}
 
     _act(engine, portfolio, actor, model, step)
 
@@ -64,7 +64,7 @@ def respond(engine: Engine, portfolio: Portfolio, actor: Actor, model: str, trig
     def step(standing: Standing) -> tuple[str, Mapping[str, Any]]:
         if not any(f.trigger == trigger and f.owed for f in standing.fired):
             raise InventoryRefused(f"{model} owes no response to {trigger!r}", _SHOW.format(model))
-        return "responded", {"trigger": trigger, "note": _said(note, "a response", "--reason")}
+        return "responded", {"trigger": trigger, "note": _said(note, "a response", "what was done")}
 
     _act(engine, portfolio, actor, model, step)
 

@@ -45,25 +45,33 @@ def segments_of(subject: str, chosen: Sequence[str], columns: Collection[str]) -
     )
 
 
-def night_rows(subject: str, as_of: date, snapshot: int, days: int) -> str:
+def night_rows(subject: str, as_of: date, snapshot: int | None, days: int) -> str:
     """SELECT of the scored subjects of a night as it was published: features, score, and what the splits need.
 
-    snapshot: the publication's. days: how many days the night covers.
+    snapshot: the publication's; None over a connection whose current database is the lake at that snapshot. days: how
+    many days the night covers.
     """
-    key, at = ident(f"{subject}_id"), f"AT (VERSION => {int(snapshot)})"
+    key = ident(f"{subject}_id")
     return f"""
         SELECT f.*, s.log_odds AS {ident(SCORE)}, s.grade AS "segment grade", {int(days)} AS "segment days",
                a.state AS "segment state"
-        FROM (SELECT * FROM {ident(lake.ALIAS, "scores", f"{subject}_scores")} {at}
+        FROM (SELECT * FROM {_table("scores", f"{subject}_scores", snapshot)}
               WHERE as_of_date = {literal(as_of)}) s
-        JOIN (SELECT * FROM {ident(lake.ALIAS, "features", f"{subject}_features")} {at}
+        JOIN (SELECT * FROM {_table("features", f"{subject}_features", snapshot)}
               WHERE as_of_date = {literal(as_of)}) f USING ({key})
         LEFT JOIN ({states(subject, as_of, snapshot)}) a USING ({key})"""
 
 
-def states(subject: str, as_of: date, snapshot: int) -> str:
-    """SELECT of the state that each subject's newest application names, as known at a date."""
+def states(subject: str, as_of: date, snapshot: int | None) -> str:
+    """SELECT of the state that each subject's newest application names, as known at a date. snapshot: as
+    ``night_rows``'s."""
     key = ident(f"{subject}_id")
     return f"""SELECT {key}, max_by(state, (load_date, load_id, source_row)) AS state
-        FROM {ident(lake.ALIAS, "raw", "applications")} AT (VERSION => {int(snapshot)})
+        FROM {_table("raw", "applications", snapshot)}
         WHERE load_date <= {literal(as_of)} AND {key} IS NOT NULL GROUP BY {key}"""
+
+
+def _table(schema: str, name: str, snapshot: int | None) -> str:
+    if snapshot is None:
+        return ident(schema, name)
+    return f"{ident(lake.ALIAS, schema, name)} AT (VERSION => {int(snapshot)})"

@@ -7,7 +7,7 @@ from datetime import date
 import pandas as pd
 import pytest
 
-from app import charts, formats
+from app import charts, charts_drift, formats
 from pipeline.portfolio import Grade
 
 GRADES = (Grade("A", 0.02), Grade("B", 0.05), Grade("C", 1.0))
@@ -71,8 +71,9 @@ def test_mean_and_shares_come_from_the_counts_by_grade() -> None:
         (formats.probability(0.00002), "<0.01%"),
         (formats.probability(0.0), "0.00%"),
         (formats.probability(float("nan")), "–"),
-        (formats.thin("19,819 rows of 2,000,000: 3,4"), "19\u202f819 rows of 2\u202f000\u202f000: 3,4"),
-        (formats.with_minus("limit (-0.0050) of 2026-03-14, v-1"), "limit (\u22120.0050) of 2026-03-14, v-1"),
+        (formats.sentence("19,819 rows of 2,000,000: 3,4"), "19\u202f819 rows of 2\u202f000\u202f000: 3,4"),
+        (formats.sentence("limit (-0.0050) of 2026-03-14, v-1"), "limit (\u22120.0050) of 14 Mar 2026, v-1"),
+        (formats.sentence("extracts/2026-03-13: late; 2026-02-30"), "extracts/2026-03-13: late; 2026-02-30"),
         (formats.count(20_000), "20\u202f000"),
         (formats.count(None), "–"),
         (formats.points_change(-0.0132), "−1.32 pp"),
@@ -87,3 +88,17 @@ def test_mean_and_shares_come_from_the_counts_by_grade() -> None:
 )
 def test_numbers_are_written_one_way(written: str, expected: str) -> None:
     assert written == expected
+
+
+def test_a_year_without_a_night_is_a_column_of_nothing() -> None:
+    nights = [date(2025, 3, 8), date(2026, 3, 13), date(2026, 3, 14)]
+    cells = pd.DataFrame(
+        {"feature": "dpd", "as_of": nights, "psi": [0.3, 0.0, 0.3], "critical": 0.1, "significant": True, "n": 500}
+    )
+    figure = charts_drift.heatmap(cells, ["dpd"], nights, (0.1, 0.25))
+    (heat,) = [trace for trace in figure.data if trace.type == "heatmap"]
+    assert list(heat.x) == ["2025-03-08", "2025-03-09", "2026-03-13", "2026-03-14"]
+    assert [value is None for value in heat.z[0]] == [False, True, False, False]
+    assert dict(zip(figure.layout.xaxis.tickvals, figure.layout.xaxis.ticktext, strict=True)) == {
+        "2025-03-08": "8 Mar 2025", "2026-03-13": "13 Mar 2026", "2026-03-14": "14 Mar 2026", "2025-03-09": "⋯",
+    }  # fmt: skip

@@ -102,6 +102,9 @@ def test_why_it_moved_adds_up_twice(portal: Open, story: Story) -> None:
     moved = [number(row[4]) for row in by_feature]
     assert {"days", "ratio"} & {row[1] for row in by_feature}, "values have their units"
     assert sum(moved[:-1]) == pytest.approx(moved[-1], abs=0.001)
+    opened = [label for label, query in links_of(app) if "since=" in query and "feature=" in query]
+    names = [row[0] for row in by_feature if re.fullmatch("[a-z0-9_]+", row[0]) and row[0] != "all"]
+    assert names == [name.replace("\\", "") for name in opened[: len(names)]], "each opens its path and rows"
     assert rows_of(app, "Rows of raw.loan_servicing that make the part restated")
     bad = html_of(portal(story.settings.home, "scores", account=account(story), since="2025-01-01"))
     assert "✕ not found" in bad and FIRST.isoformat() in bad
@@ -235,6 +238,49 @@ def test_lineage_is_searched_by_words(portal: Open, story: Story) -> None:
     assert rows_of(start, "Most important features")
 
 
+def test_a_landed_column_has_its_unit_its_owner_and_its_loads_down_to_their_rows(portal: Open, story: Story) -> None:
+    home, column = story.settings.home, "raw.loan_servicing.days_past_due"
+    app = portal(home, "columns", column=column)
+    page = html_of(app)
+    assert "<dt>Unit</dt><dd>days</dd>" in page and "<dt>Owner</dt><dd>loan-servicing</dd>" in page
+    loads = rows_of(app, "Loads, newest first")
+    with story.lake_on(SECOND) as con:
+        known = con.execute(
+            "SELECT load_id, state FROM raw.loads WHERE table_name = 'loan_servicing' AND load_date <= ? "
+            "ORDER BY load_date DESC, landed_at DESC",
+            [SECOND],
+        ).fetchall()
+        newest = known[0][0]
+        stored = con.execute(
+            "SELECT account_id, days_past_due, source_row FROM raw.loan_servicing WHERE load_id = ? "
+            "ORDER BY source_file, source_row LIMIT 15",
+            [newest],
+        ).fetchall()
+    assert [(row[0], row[2].split()[1]) for row in loads] == known[:8]
+    opened = next(parse_qs(query) for label, query in links_of(app) if label.replace("\\", "") == newest)
+    assert opened["load"] == [newest] and opened["column"] == [column]
+    rows = rows_of(portal(home, "columns", column=column, load=newest), f"Rows of load {newest}")
+    assert [(row[0], row[2], row[-1]) for row in rows] == [(str(a), str(d), str(n)) for a, d, n in stored]
+    assert "✕ not found" in html_of(portal(home, "columns", column=column, load="payments_ledger.20260312.x.1"))
+    income = "raw.applications.stated_income"
+    masked = rows_of(portal(home, "columns", column=income), "Loads, newest first")[0][0]
+    rows = rows_of(portal(home, "columns", column=income, load=masked), f"Rows of load {masked}")
+    assert rows and {row[1] for row in rows} <= {MASK, "–"}, "personal data stays masked"
+
+
+def test_the_rows_of_a_load_are_for_who_may_take_a_score_apart(
+    portal: Open, monkeypatch: pytest.MonkeyPatch, own_story: Story
+) -> None:
+    column = "raw.loan_servicing.balance"
+    seen = as_role(monkeypatch, own_story, "viewer", "columns", column=column)
+    load = rows_of(seen, "Loads, newest first")[0][0]
+    assert not [query for _, query in links_of(seen) if "load=" in query]
+    refused = html_of(as_role(monkeypatch, own_story, "viewer", "columns", column=column, load=load))
+    assert (
+        "✕ not allowed" in refused and "trace.read needs the role analyst" in refused and "Rows of load" not in refused
+    )
+
+
 @pytest.mark.parametrize("bad", ["features.account_features.nope", "'; DROP", "<b>x</b>"])
 def test_a_column_that_is_none_is_not_found(portal: Open, story: Story, bad: str) -> None:
     page = html_of(portal(story.settings.home, "columns", column=bad))
@@ -323,6 +369,21 @@ def test_a_product_is_what_the_nights_features_say(portal: Open, story: Story, s
     for kind, count in found:
         app = portal(story.settings.home, "scores", of=subject, product=PRODUCTS[kind])
         assert f"{formats.count(count)} of {formats.plural(whole, subject)}" in html_of(app)
+
+
+def test_a_segment_of_the_book_is_listed_as_monitoring_splits_it(portal: Open, story: Story) -> None:
+    with story.lake_on(SECOND) as con:
+        new, whole = con.execute(
+            "SELECT count(*) FILTER (statement_age_days_last < 1), count(*) FROM scores.account_scores "
+            "JOIN features.account_features USING (account_id, as_of_date) WHERE as_of_date = ?",
+            [SECOND],
+        ).fetchone() or (0, 0)
+    app = portal(story.settings.home, "scores", segment="arrival=new")
+    assert 0 < new < whole and f"{formats.count(new)} of {formats.plural(whole, 'account')}" in html_of(app)
+    for bad in ("arrival", "moon=full", "="):
+        assert "✕ not found" in html_of(portal(story.settings.home, "scores", segment=bad))
+    nobody = html_of(portal(story.settings.home, "scores", segment="grade=<i>Z"))
+    assert "no score passes these filters" in nobody and "<i>Z" not in nobody
 
 
 def test_a_score_whose_archived_sql_is_gone_still_shows_what_is_stored_of_it(portal: Open, own_story: Story) -> None:

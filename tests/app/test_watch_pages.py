@@ -285,11 +285,12 @@ def test_who_may_not_acknowledge_reads_who_may(portal: Open, guarded_watch: Path
 
 def test_what_a_cause_is_about_opens_its_lineage(portal: Open, watched: Path) -> None:
     app = portal(watched, "alerts", alert=f"drift/{MODEL}/feat_utilization")
-    found = [link for link in links_of(app) if link[0].endswith("in Lineage ▸")]
+    found = [(label.replace("\\", ""), query) for label, query in links_of(app) if label.endswith("in Lineage ▸")]
+    load = "20260314-1"
     assert found == [
         ("raw.loan_servicing.credit_limit in Lineage ▸", "column=raw.loan_servicing.credit_limit"),
-        ("raw.loan_servicing in Lineage ▸", "q=raw.loan_servicing"),
-    ], "a column by its name, a load by its table; a model of a name that none has opens nothing"
+        (f"load {load} in Lineage ▸", f"column=raw.loan_servicing.account_id&load={load}"),
+    ], "a column with the loads of its table, a load with its rows; a model of a name that none has opens nothing"
 
 
 def test_a_bad_alert_is_not_found(portal: Open, watched: Path) -> None:

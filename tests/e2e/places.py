@@ -31,7 +31,7 @@ def of(settings: Settings) -> list[Place]:
     book, engine = home.open_home(settings)
     try:
         found = [_place("tonight", ""), _place("scores", "scores"), *_scores(settings, engine)]
-        found += [_place("lineage", "lineage")]
+        found += [_place("lineage", "lineage"), *_landed(settings)]
         found += [_place("drift", "drift"), *_drift(settings, book.models[0].name)]
         found += [_place("outcomes", "outcomes"), _place("alerts", "alerts")]
         found += [_place("alert", "alerts", alert=a.id) for a in open_alerts(engine)[:1]]
@@ -73,6 +73,15 @@ def _scores(settings: Settings, engine: Engine) -> list[Place]:
                     found.append(_place("account-moved", "scores", account=row[0], since=dates[1]))
                 found.append(_place("column", "lineage", column=f"features.account_features.{name}"))
     return found
+
+
+def _landed(settings: Settings) -> list[Place]:
+    """A landed column with the rows of its table's newest load."""
+    with closing(lake.connect(settings)) as con:
+        row = con.execute(
+            "SELECT load_id FROM raw.loads WHERE table_name = 'loan_servicing' ORDER BY load_date DESC LIMIT 1"
+        ).fetchone()
+    return [_place("landed", "lineage", column="raw.loan_servicing.credit_limit", load=row[0])] if row else []
 
 
 def _drift(settings: Settings, model: str) -> list[Place]:
