@@ -186,7 +186,7 @@ def distribution(
         }
     )
     return style.figure(
-        270,
+        282,
         traces,
         y_format=".0%",
         x_axis={"tickvals": at, "ticktext": [_short(label) for label in labels], "tickangle": -32, "fixedrange": True},
@@ -196,7 +196,7 @@ def distribution(
         hovermode="closest",
         showlegend=True,
         legend={"orientation": "h", "y": 1.16, "x": 0, "yanchor": "top"},
-        margin={"l": 40, "r": 4, "t": 34, "b": 72},
+        margin={"l": 40, "r": 4, "t": 34, "b": 84},
     )
 
 
@@ -393,4 +393,4 @@ def _text(name: str) -> str:
 
 
 def _short(label: str) -> str:
-    return label if len(label) <= 18 else f"{label[:17]}…"
+    return label if len(label) <= 24 else f"{label[:23]}…"
