@@ -18,33 +18,13 @@ import pyarrow as pa
 import streamlit as st
 
 from app import connections, orders
+from app.filters import ORDERS, Filter, join_previous, table_of, where
 from app.session import Reader
-from pipeline.contracts import PRODUCTS
-from pipeline.monitoring.segments import PRODUCT_CODE, night_rows, segments_of
-from pipeline.sql import double, ident, literals
+from pipeline.sql import ident, literals
 
-SUBJECTS = ("account", "application")
 PAGE_SIZE = 50
 MAX_IDS = 200
 _BIGINT = re.compile(r"[+-]?\d{1,19}")
-
-# What scores may be ordered by, in words and in SQL over the night, ``s``, and the one before, ``p``.
-ORDERS = {
-    "pd": ("PD", ("s.pd",)),
-    "before": ("PD of the night before", ("p.pd",)),
-    "change": ("change since the night before", ("s.pd - p.pd",)),
-    "points": ("points", ("s.score_points",)),
-    "model": ("model", ("s.model_name", "s.model_version")),
-    "id": ("id", ("s.{id}",)),
-}
-HIGHEST_PD = "-pd"
-MOVES = {
-    "any": "any",
-    "moved": "changed grade",
-    "worse": "to a worse grade",
-    "better": "to a better grade",
-    "new": "not scored the night before",
-}
 
 
 @dataclass(frozen=True)
@@ -65,33 +45,6 @@ class Score:
     scored_at: datetime
     previous_pd: float | None = None
     previous_grade: str | None = None
-
-
-@dataclass(frozen=True)
-class Filter:
-    """Which scores of a night: every field narrows, the default is the whole book.
-
-    decile: 1 to 10 by PD, 10 the riskiest tenth of the night. product: one of ``products``. segment: a split of the
-    book as monitoring makes it and a part of it, ``arrival=new``; empty for the whole book.
-    """
-
-    subject: str = "account"
-    grades: tuple[str, ...] = ()
-    decile: int | None = None
-    product: str = ""
-    pd_from: float | None = None
-    pd_to: float | None = None
-    move: str = "any"
-    segment: str = ""
-
-    def words(self) -> list[str]:
-        """What narrows it, a word for each, as a file's name says it: ``grades-D-E``, ``decile-10``."""
-        asked = {
-            name: value
-            for name, value in vars(self).items()
-            if name != "subject" and value not in ((), None, "", "any")
-        }
-        return [f"{name}-{'-'.join(map(str, v)) if isinstance(v, tuple) else v}" for name, v in asked.items()]
 
 
 @dataclass(frozen=True)
@@ -123,16 +76,6 @@ def matching(reader: Reader, chosen: Filter) -> int:
 def grade_counts(reader: Reader, subject: str) -> dict[str, int]:
     """Scores of the night by grade."""
     return _grade_counts(connections.key(reader), reader, subject)
-
-
-def products(reader: Reader, subject: str) -> tuple[str, ...]:
-    """The products among the night's subjects, as the night's features have them; empty where they do not tell."""
-    return _products(connections.key(reader), reader, subject)
-
-
-def splits(reader: Reader, subject: str) -> dict[str, str]:
-    """How monitoring splits the night's subjects: a split's name → SQL of a segment's name over ``night_rows``."""
-    return _splits(connections.key(reader), reader, subject)
 
 
 def listed(reader: Reader, chosen: Filter, order: str, most: int) -> pa.Table:
@@ -218,10 +161,10 @@ def _listed(reader: Reader, chosen: Filter, order: str, *, whole: bool = False) 
     keys = [key.format(id=subject_id) for key in ORDERS[orders.name(order)][1]]
     ranking = [f"{key} {'DESC' if order.startswith('-') else 'ASC'} NULLS LAST" for key in keys]
     compares = whole or any("p." in key for key in keys) or chosen.move != "any"
-    where, values = _where(reader, chosen)
+    kept, values = where(reader, chosen)
     sql = (
-        f"SELECT {_SCORE.format(id=subject_id)}{f', {_BEFORE}' if whole else ''} FROM {_table(chosen.subject)} s "
-        f"{_join_previous(chosen.subject) if compares else ''} WHERE {where} "
+        f"SELECT {_SCORE.format(id=subject_id)}{f', {_BEFORE}' if whole else ''} FROM {table_of(chosen.subject)} s "
+        f"{join_previous(chosen.subject) if compares else ''} WHERE {kept} "
         f"ORDER BY {', '.join(ranking)}, s.{subject_id}"
     )
     return sql, [*([reader.previous] if compares else []), *values]
@@ -229,66 +172,28 @@ def _listed(reader: Reader, chosen: Filter, order: str, *, whole: bool = False) 
 
 @st.cache_data(show_spinner=False, max_entries=512)
 def _matching(key: str, _reader: Reader, chosen: Filter) -> int:
-    where, values = _where(_reader, chosen)
-    join = _join_previous(chosen.subject) if chosen.move != "any" else ""
+    kept, values = where(_reader, chosen)
+    join = join_previous(chosen.subject) if chosen.move != "any" else ""
     before = [_reader.previous] if join else []
     row = (
         connections.on_night(_reader)
-        .execute(f"SELECT count(*) FROM {_table(chosen.subject)} s {join} WHERE {where}", [*before, *values])
+        .execute(f"SELECT count(*) FROM {table_of(chosen.subject)} s {join} WHERE {kept}", [*before, *values])
         .fetchone()
     )
     assert row is not None
     return int(row[0])
 
 
-@st.cache_data(show_spinner=False, max_entries=16)
-def _splits(key: str, _reader: Reader, subject: str) -> dict[str, str]:
-    cursor, table = connections.on_night(_reader), ident("features", f"{subject}_features")
-    columns = [c[0] for c in cursor.execute(f"SELECT * FROM {table} LIMIT 0").description or ()]
-    chosen = _reader.home.portfolio.monitoring.segments
-    return {s.name: s.text for s in segments_of(subject, chosen, columns)}
-
-
 @st.cache_data(show_spinner=False, max_entries=128)
 def _grade_counts(key: str, _reader: Reader, subject: str) -> dict[str, int]:
     rows = (
         connections.on_night(_reader)
-        .execute(f"SELECT grade, count(*) FROM {_table(subject)} WHERE as_of_date = ? GROUP BY grade", [_reader.as_of])
+        .execute(
+            f"SELECT grade, count(*) FROM {table_of(subject)} WHERE as_of_date = ? GROUP BY grade", [_reader.as_of]
+        )
         .fetchall()
     )
     return {grade: int(n) for grade, n in rows}
-
-
-@st.cache_data(show_spinner=False, max_entries=128)
-def _products(key: str, _reader: Reader, subject: str) -> tuple[str, ...]:
-    try:
-        rows = (
-            connections.on_night(_reader)
-            .execute(
-                f"SELECT DISTINCT {ident(PRODUCT_CODE[subject])} FROM {ident('features', f'{subject}_features')} "
-                "WHERE as_of_date = ?",
-                [_reader.as_of],
-            )
-            .fetchall()
-        )
-    except (duckdb.CatalogException, duckdb.BinderException):  # this lender's nights have no such feature
-        return ()
-    return tuple(name for code, name in enumerate(PRODUCTS) if (code,) in rows)
-
-
-@st.cache_data(show_spinner=False, max_entries=128)
-def _decile_bounds(key: str, _reader: Reader, subject: str) -> tuple[float, ...]:
-    """The nine log-odds that part a night's scores into ten."""
-    row = (
-        connections.on_night(_reader)
-        .execute(
-            f"SELECT quantile_disc(log_odds, {[k / 10 for k in range(1, 10)]}) FROM {_table(subject)} "
-            "WHERE as_of_date = ?",
-            [_reader.as_of],
-        )
-        .fetchone()
-    )
-    return tuple(row[0]) if row and row[0] else ()
 
 
 @st.cache_data(show_spinner=False, max_entries=256)
@@ -296,7 +201,7 @@ def _find(key: str, _reader: Reader, subject: str, ids: tuple[int | str, ...]) -
     subject_id = ident(f"{subject}_id")
     cursor = connections.on_night(_reader)
     rows = cursor.execute(
-        f"SELECT {_SCORE.format(id=subject_id)} FROM {_table(subject)} s "
+        f"SELECT {_SCORE.format(id=subject_id)} FROM {table_of(subject)} s "
         f"WHERE s.as_of_date = ? AND s.{subject_id} IN ({literals(list(ids))})",
         [_reader.as_of],
     ).fetchall()
@@ -308,7 +213,7 @@ def _last(key: str, _reader: Reader, subject: str, ids: tuple[int | str, ...]) -
     published = [d for d in _reader.home.dates if d <= _reader.as_of]
     column = ident(f"{subject}_id")
     rows = connections.on_night(_reader).execute(
-        f"SELECT {_SCORE.format(id=column)} FROM {_table(subject)} s WHERE s.{column} IN ({literals(list(ids))}) "
+        f"SELECT {_SCORE.format(id=column)} FROM {table_of(subject)} s WHERE s.{column} IN ({literals(list(ids))}) "
         f"AND s.as_of_date IN ({literals(published)}) "
         f"QUALIFY row_number() OVER (PARTITION BY s.{column} ORDER BY s.as_of_date DESC) = 1"
     )
@@ -322,7 +227,7 @@ def _history(key: str, _reader: Reader, subject: str, subject_id: int | str) -> 
     rows = (
         connections.on_night(_reader)
         .execute(
-            f"SELECT {_SCORE.format(id=column)} FROM {_table(subject)} s WHERE s.{column} = ? "
+            f"SELECT {_SCORE.format(id=column)} FROM {table_of(subject)} s WHERE s.{column} = ? "
             f"AND s.as_of_date IN ({literals(published)}) ORDER BY s.as_of_date",
             [subject_id],
         )
@@ -368,51 +273,6 @@ def _rows_of_night(key: str, _reader: Reader, table: str) -> tuple[int, bool] | 
     return (int(row[0]), by_night) if row else None
 
 
-def _where(reader: Reader, chosen: Filter) -> tuple[str, list[Any]]:
-    """The WHERE of a filter over ``s`` (and ``p``, where the move is asked for), with its values."""
-    parts, values = ["s.as_of_date = ?"], [reader.as_of]
-    if chosen.grades:
-        parts.append(f"s.grade IN ({literals(list(chosen.grades))})")
-    if chosen.decile and (bounds := _decile_bounds(connections.key(reader), reader, chosen.subject)):
-        for sign, at in ((">", chosen.decile - 2), ("<=", chosen.decile - 1)):
-            if 0 <= at < len(bounds):
-                parts.append(f"s.log_odds {sign} {double(bounds[at])}")
-    if chosen.product:
-        key = ident(f"{chosen.subject}_id")
-        parts.append(
-            f"s.{key} IN (SELECT {key} FROM {ident('features', f'{chosen.subject}_features')} "
-            f"WHERE as_of_date = ? AND {ident(PRODUCT_CODE[chosen.subject])} = {PRODUCTS.index(chosen.product)})"
-        )
-        values.append(reader.as_of)
-    if chosen.segment:
-        split, _, part = chosen.segment.partition("=")
-        portfolio, key = reader.home.portfolio, ident(f"{chosen.subject}_id")
-        days = (reader.as_of - portfolio.period_start(reader.as_of)).days + 1
-        rows, text = night_rows(chosen.subject, reader.as_of, None, days), splits(reader, chosen.subject)[split]
-        parts.append(f"s.{key} IN (SELECT {key} FROM ({rows}) WHERE {text} = ?)")
-        values.append(part)  # type: ignore[arg-type]
-    if chosen.pd_from is not None:
-        parts.append("s.pd >= ?")
-        values.append(chosen.pd_from)  # type: ignore[arg-type]
-    if chosen.pd_to is not None:
-        parts.append("s.pd <= ?")
-        values.append(chosen.pd_to)  # type: ignore[arg-type]
-    order = f"[{literals([g.name for g in reader.home.portfolio.grades])}]"
-    now, before = f"list_position({order}, s.grade)", f"list_position({order}, p.grade)"
-    moves = {"moved": f"{now} <> {before}", "worse": f"{now} > {before}", "better": f"{now} < {before}"}
-    if chosen.move == "new":
-        parts.append("p.grade IS NULL")
-    elif chosen.move in moves:
-        parts.append(moves[chosen.move])
-    return " AND ".join(parts), values
-
-
-def _join_previous(subject: str) -> str:
-    return (
-        f"LEFT JOIN {_table(subject)} p ON p.as_of_date = ? AND p.{ident(f'{subject}_id')} = s.{ident(f'{subject}_id')}"
-    )
-
-
 def _with_previous(
     cursor: duckdb.DuckDBPyConnection, reader: Reader, subject: str, rows: Sequence[tuple[Any, ...]]
 ) -> tuple[Score, ...]:
@@ -423,7 +283,7 @@ def _with_previous(
         before = {
             i: (probability, grade)
             for i, probability, grade in cursor.execute(
-                f"SELECT {column}, pd, grade FROM {_table(subject)} "
+                f"SELECT {column}, pd, grade FROM {table_of(subject)} "
                 f"WHERE as_of_date = ? AND {column} IN ({literals([row[0] for row in rows])})",
                 [reader.previous],
             ).fetchall()
@@ -434,11 +294,6 @@ def _with_previous(
         probability, grade = before.get(row[0], nothing)
         found.append(replace(Score(*row), previous_pd=probability, previous_grade=grade))
     return tuple(found)
-
-
-def _table(subject: str) -> str:
-    assert subject in SUBJECTS
-    return ident("scores", f"{subject}_scores")
 
 
 def _typed(reader: Reader, ids: Sequence[str]) -> list[int | str]:

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 
 from app import auditing, data
-from app.data import Filter, Score
+from app.data import Score
+from app.filters import Filter
 from app.session import Reader
 from pipeline.governance import guard
 from pipeline.governance.access import Actor

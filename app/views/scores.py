@@ -17,6 +17,7 @@ from app import (
     data,
     explanations,
     exports,
+    filters,
     formats,
     markup,
     orders,
@@ -25,7 +26,8 @@ from app import (
     session,
     shell,
 )
-from app.data import Filter, Score
+from app.data import Score
+from app.filters import Filter
 from app.markup import Html
 from app.session import Reader
 from pipeline import ledger
@@ -59,7 +61,7 @@ def page() -> None:
                 )
             )
         )
-    for subject in data.SUBJECTS:
+    for subject in filters.SUBJECTS:
         if subject_id := st.query_params.get(subject):
             _subject(reader, subject, subject_id)
             return
@@ -83,7 +85,9 @@ def _search_box(reader: Reader) -> str:
 
     def ask() -> None:
         ids = [i for i in _SEPARATORS.split(st.session_state[key]) if i]
-        found = [(s, score.id) for s in data.SUBJECTS for score in data.find(reader, s, ids)] if len(ids) == 1 else []
+        found = (
+            [(s, score.id) for s in filters.SUBJECTS for score in data.find(reader, s, ids)] if len(ids) == 1 else []
+        )
         if len(ids) == 1 and not found:
             found = [(s, score.id) for s, score in _earlier(reader, ids)]
         if len(found) == 1:
@@ -120,7 +124,7 @@ def _found(reader: Reader, asked: Sequence[str]) -> None:
         )
         unique = unique[: data.MAX_IDS]
     named: set[str] = set()
-    for subject in data.SUBJECTS:
+    for subject in filters.SUBJECTS:
         scores = data.find(reader, subject, unique)
         named.update(str(s.id) for s in scores)
         if scores:
@@ -150,7 +154,7 @@ def _found(reader: Reader, asked: Sequence[str]) -> None:
 
 def _earlier(reader: Reader, ids: Sequence[str]) -> list[tuple[str, Score]]:
     """The last score up to the night of ids that it has none of: an application is scored once, an account may end."""
-    return [(subject, score) for subject in data.SUBJECTS for score in data.last(reader, subject, ids)]
+    return [(subject, score) for subject in filters.SUBJECTS for score in data.last(reader, subject, ids)]
 
 
 def _canonical(reader: Reader, asked: str) -> str:
@@ -189,7 +193,7 @@ def _browse(reader: Reader) -> None:
     scores = data.page(reader, chosen, order, shown.start // data.PAGE_SIZE + 1)
     note = (
         f"{formats.count(count)} of {formats.plural(whole, chosen.subject)} · {formats.count(shown.start + 1)} to "
-        f"{formats.count(shown.stop)} by {data.ORDERS[orders.name(order)][0]}, {orders.way(order)}"
+        f"{formats.count(shown.stop)} by {filters.ORDERS[orders.name(order)][0]}, {orders.way(order)}"
     )
     _score_table(reader, chosen.subject, scores, f"{chosen.subject.capitalize()}s", "browse", note, order)
     with st.container(horizontal=True, vertical_alignment="center", gap="large"):
@@ -217,15 +221,15 @@ def _take(name: str, rows: int, label: str, content: Callable[[Actor], bytes]) -
 def _filters(reader: Reader) -> tuple[Filter, str]:
     """The filters and the order, read from the URL; each control writes its own part of it."""
     query = st.query_params
-    subject = controls.one_of("of", dict.fromkeys(data.SUBJECTS, ""), "subject")
-    counts, products = data.grade_counts(reader, subject), data.products(reader, subject)
+    subject = controls.one_of("of", dict.fromkeys(filters.SUBJECTS, ""), "subject")
+    counts, products = data.grade_counts(reader, subject), filters.products(reader, subject)
     grades = reader.home.grades
     for grade in filter(None, query.get("grade", "").split(",")):
         if grade not in grades:
             raise NotFound(f"there is no grade {grade!r} here", f"take some of: {', '.join(grades)}")
     if segment := query.get("segment", ""):
         split, told, _ = segment.partition("=")
-        known = data.splits(reader, subject)
+        known = filters.splits(reader, subject)
         if not told or split not in known:
             one = f"one of these, = and its part: {', '.join(known) or 'none'}"
             raise NotFound(f"there is no segment {segment!r} of {subject}s here", f"take {one}")
@@ -236,12 +240,12 @@ def _filters(reader: Reader) -> tuple[Filter, str]:
         controls.one_of("product", dict.fromkeys(("", *products), ""), "product among these scores"),
         _percent("from"),
         _percent("to"),
-        controls.one_of("move", data.MOVES, "move between grades"),
+        controls.one_of("move", filters.MOVES, "move between grades"),
         segment,
     )
-    order = controls.order(data.ORDERS, data.HIGHEST_PD)
+    order = controls.order(filters.ORDERS, filters.HIGHEST_PD)
     with st.container(key="filters", horizontal=True, vertical_alignment="bottom", gap="small"):
-        _choice("Of", "of", data.SUBJECTS, subject, lambda s: f"{s.capitalize()}s")
+        _choice("Of", "of", filters.SUBJECTS, subject, lambda s: f"{s.capitalize()}s")
         key = f"grade@{chosen.grades}{subject}"
         st.pills(
             "Grade",
@@ -261,7 +265,7 @@ def _filters(reader: Reader) -> tuple[Filter, str]:
         if reader.previous:  # the night before it, which need not be the day before
             this_year = reader.previous.year == reader.as_of.year
             since = f"Since {formats.day(reader.previous, year=not this_year)}"
-            controls.select(since, "move", data.MOVES, chosen.move, 150)
+            controls.select(since, "move", filters.MOVES, chosen.move, 150)
         if segment:  # Drift leads here with one
             options = {"": "whole book", segment: segment.replace("=", " ", 1)}
             controls.select("Segment", "segment", options, segment, 150)

@@ -16,7 +16,7 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from app import data, exports, formats, session
+from app import data, exports, filters, formats, session
 from app.auditing import record
 from app.password_sessions import SESSIONS
 from app.reports import published_scores
@@ -416,7 +416,7 @@ def test_a_list_is_taken_by_who_may_and_on_record(own_story: Story) -> None:
         ledger.attempts_ended(own_story.engine, "monitor"),
     )
     reader = session.Reader(home, ledger.publication_for(own_story.engine, SECOND))  # type: ignore[arg-type]
-    chosen = data.Filter(decile=10, product="card")
+    chosen = filters.Filter(decile=10, product="card")
     analyst, viewer = (Actor(role, frozenset({role}), "password", datetime.now(UTC)) for role in ("analyst", "viewer"))
     content = exports.scores(reader, chosen, "-pd", analyst)
     lines = list(csv.DictReader(io.StringIO(content.decode())))
