@@ -128,10 +128,11 @@ def _heatmap(
     features = order if every else order[: BESIDE_ONE if asked.feature else SHOWN_FEATURES]
     of_features = [d for d in tonight if d.feature != SCORE]
     far = drift_facts.drifted(of_features, policy)
-    # What the head counts is in the picture, whatever its importance; so is what is open.
-    lead = [f for f in features if f == SCORE]
-    found = [f for f in order if f in {d.feature for d in far} and f not in features]
-    features = [*lead, *found, *(f for f in features if f != SCORE)]
+    # What the head counts is in the picture, whatever its importance, unless one feature is what is looked at.
+    if not asked.feature:
+        lead = [f for f in features if f == SCORE]
+        found = [f for f in order if f in {d.feature for d in far} and f not in features]
+        features = [*lead, *found, *(f for f in features if f != SCORE)]
     if asked.feature and asked.feature not in features:
         features = [*features, asked.feature]
     versions = sorted({d.version for d in tonight})
