@@ -103,7 +103,7 @@ def event_table(events: Sequence[Event], zone: ZoneInfo) -> Table:
             markup.at(e.at, zone),
             _ACTIONS.get(e.action, e.action),
             e.actor,
-            str(e.detail.get("as_of", formats.MISSING)),
+            formats.sentence(str(e.detail.get("as_of", formats.MISSING))),
             _said(e),
         ]
         for e in events
@@ -113,5 +113,5 @@ def event_table(events: Sequence[Event], zone: ZoneInfo) -> Table:
 
 def _said(event: Event) -> str:
     if event.action == "alert.acknowledged":
-        return f"until {event.detail['until']}: {event.detail['why']}"
+        return formats.sentence(f"until {event.detail['until']}: ") + str(event.detail["why"])
     return formats.sentence(str(event.detail.get("message", formats.MISSING)))

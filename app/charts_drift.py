@@ -393,4 +393,5 @@ def _text(name: str) -> str:
 
 
 def _short(label: str) -> str:
+    label = formats.sentence(label)
     return label if len(label) <= 24 else f"{label[:23]}…"

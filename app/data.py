@@ -268,7 +268,9 @@ def _rows_of_night(key: str, _reader: Reader, table: str) -> tuple[int, bool] | 
     if not found or not found[0]:
         return None
     by_night = "as_of_date" in found[0]
-    where, values = ("WHERE as_of_date = ?", [_reader.as_of]) if by_night else ("", [])
+    # A landed table holds what came later, too, where a night is older than the load of its rows.
+    dated = "as_of_date =" if by_night else "load_date <=" if "load_date" in found[0] and schema == "raw" else ""
+    where, values = (f"WHERE {dated} ?", [_reader.as_of]) if dated else ("", [])
     row = cursor.execute(f"SELECT count(*) FROM {ident(schema, name)} {where}", values).fetchone()
     return (int(row[0]), by_night) if row else None
 

@@ -99,9 +99,11 @@ def _launch_note(d: Drift) -> str:
 
 def figure_orders(least: int) -> Mapping[str, Callable[[Drift], Any]]:
     """What stored figures of a night are ordered by. ``urgency``: what chance explains below what it does not, and
-    then by PSI."""
+    then by how far it is from the training set and from the version's first nights: what was so from the start is no
+    news."""
     return {
-        "urgency": lambda d: (stands(d, least), d.psi or 0.0),
+        "urgency": lambda d: (stands(d, least), min(d.psi or 0.0, math.inf if d.launch_psi is None else d.launch_psi)),
+        "launch": lambda d: d.launch_psi,
         "name": lambda d: (d.feature, d.dimension, d.segment),
         "rank": lambda d: d.importance or None,
         "psi": lambda d: d.psi,
@@ -113,7 +115,7 @@ def figure_orders(least: int) -> Mapping[str, Callable[[Drift], Any]]:
     }
 
 
-SEGMENT_ORDERS = ("name", "psi", "critical", "urgency", "rows", "missing")
+SEGMENT_ORDERS = ("name", "psi", "launch", "critical", "urgency", "rows", "missing")
 
 
 def night_table(rows: Sequence[Drift], caption: str, least: int, says: Mapping[str, str], order: str) -> Table:
@@ -160,6 +162,7 @@ def segment_table(rows: Sequence[Drift], caption: str, least: int, order: str) -
     columns = [
         Column("segment", order="name"),
         Column("PSI", "number", order="-psi"),
+        Column("first nights", "number", "PSI against the version's first nights", order="-launch"),
         Column("critical", "number", order="-critical"),
         Column("verdict", order="-urgency"),
         Column("rows", "number", order="-rows"),
@@ -170,11 +173,12 @@ def segment_table(rows: Sequence[Drift], caption: str, least: int, order: str) -
         [
             f"{d.dimension} {d.segment}",
             _figure(d.psi),
+            _figure(d.launch_psi),
             _figure(d.critical),
             verdict(d, least),
             formats.count(d.n),
             formats.share(d.missing_rate),
-            markup.quiet("same segment" if d.against == "segment" else "whole book"),
+            markup.quiet("itself" if d.against == "segment" else "whole book"),
         ]
         for d in rows
     ]

@@ -171,7 +171,7 @@ def _cause(home: Home, asked: Asked, d: Drift) -> None:
     told = [a for a in of_feature if a.since <= d.as_of]  # what began later says nothing of this night
     st.html(markup.block(markup.heading("Likely source", "the likeliest first")))
     for alert in sorted(told, key=lambda a: (a.state == RESOLVED, -a.as_of.toordinal())):
-        _told(alert)
+        _told(alert, home.dates)
     if d.feature == SCORE:
         st.html(
             markup.block(
@@ -200,8 +200,10 @@ def _cause(home: Home, asked: Asked, d: Drift) -> None:
             except ScoretraceError as error:
                 shell.sentence(error, "no causes can be looked for")
                 return
-        if found:
-            cause_view.show(found, d.feature)
+        if found and any(found == a.causes for a in told):
+            st.html(markup.block(markup.quiet("A search of this night finds the same.")))
+        elif found:
+            cause_view.show(found, d.feature, d.as_of)
         else:
             st.html(markup.block(markup.status("ok", "nothing upstream of it stood out in this night's run")))
 
@@ -217,9 +219,9 @@ def _why_not(d: Drift, policy: DriftPolicy) -> str:
     return ""
 
 
-def _told(alert: Alert) -> None:
+def _told(alert: Alert, published: Sequence[date]) -> None:
     head = markup.join([markup.quiet(f"alert told {formats.day(alert.as_of)}, {alert.state}")])
     st.html(markup.block(head))
-    cause_view.show(alert.causes, alert.id)
+    cause_view.show(alert.causes, alert.id, alert.as_of if alert.as_of in published else None)
     with st.container(key=f"actions-{alert.id}"):
         st.page_link(shell.ALERTS, label="open the alert ▸", icon="", query_params=session.address(alert=alert.id))

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from app import formats, markup
 from app.markup import Cell, Column, Html, Table
-from lineage.changes import BASE, Why
+from lineage.changes import BASE, Part, Why
 from lineage.personal_data import MASK, TOGETHER
 from lineage.trace import Proof, Source, TracedFeature
 from pipeline.contracts import CONTRACTS, ID, LANDING_COLUMNS, MONEY
@@ -156,11 +156,17 @@ def newest_first(source: Source) -> tuple[Mapping[str, Any], ...]:
 
 
 def row_table(
-    table: str, rows: Sequence[Mapping[str, Any]], currency: str, caption: str, feeding: Sequence[str] | None = None
+    table: str,
+    rows: Sequence[Mapping[str, Any]],
+    currency: str,
+    caption: str,
+    feeding: Sequence[str] | None = None,
+    before: Mapping[tuple[str, int], Any] | None = None,
 ) -> Table:
     """Rows of one raw table, each with its load, file and record.
 
-    feeding: show only these columns and the key; every column, with all that landing knows, when None.
+    feeding: show only these columns and the key; every column, with all that landing knows, when None. before: by file
+    and record, what the last of these columns held in the row before.
     """
     contract = CONTRACTS[table]
     named = {*(feeding or ()), *contract.key, *contract.fixed}
@@ -169,12 +175,19 @@ def row_table(
     columns = [_head(c, currency) for c in wanted]
     columns += [Column(_HEADS.get(c.name, c.name), _kind(c.type), c.description) for c in landing]
     lines = [[_raw(row.get(c.name), c.type) for c in (*wanted, *landing)] for row in rows]
+    if before and feeding:
+        of = contract.column(feeding[-1])
+        at = wanted.index(of)
+        columns.insert(at, Column("before", _kind(of.type), "in the row before it of the same account"))
+        for line, row in zip(lines, rows, strict=True):
+            line.insert(at, _raw(before.get((row["source_file"], row["source_row"])), of.type))
     return markup.table(columns, lines, caption, fit=True)
 
 
 def _head(column: ContractColumn, currency: str) -> Column:
-    unit = f", {currency}" if column.type == MONEY else ""
-    return Column(f"{column.name}{unit}", _kind(column.type), column.description)
+    unit = currency if column.type == MONEY else column.unit
+    told = f", {unit}" if unit and unit not in column.name else ""  # term_months says so itself
+    return Column(f"{column.name}{told}", _kind(column.type), column.description)
 
 
 def _kind(sql_type: str) -> str:
@@ -190,13 +203,9 @@ def parts_table(why: Why) -> Table:
     rows: list[list[Cell]] = [
         [
             part.name,
-            formats.signed(part.change, 4),
+            formats.signed(part.change, 4) if part.told_alone else formats.MISSING,
             formats.count(sum(len(r) for r in part.rows.values())) if part.rows else formats.MISSING,
-            Html(f"{markup.html(_PARTS[part.name])} {markup.quiet(_tables(part.rows))}")
-            if part.change or part.rows
-            else markup.quiet(
-                "nothing in all: it moved from feature to feature" if part.name in between else "nothing of it"
-            ),
+            _did(part, part.name in between),
         ]
         for part in (*why.parts[-1:], *why.parts[-2:-1], *why.parts[1:-2], why.parts[0])
     ]
@@ -204,6 +213,15 @@ def parts_table(why: Why) -> Table:
     told = f"{formats.signed(why.before.log_odds, 4)} to {formats.signed(why.after.log_odds, 4)}"
     rows.append([Html("<b>all</b>"), total, formats.MISSING, told])
     return markup.table(columns, rows, "Why the score moved, in parts that add up", fit=True)
+
+
+def _did(part: Part, between: bool) -> Html:
+    """What a part of a change is. between: it moved features, though nothing in all."""
+    if not part.told_alone:
+        return markup.quiet("no score after it alone: told with the step after it")
+    if part.change or part.rows:
+        return Html(f"{markup.html(_PARTS[part.name])} {markup.quiet(_tables(part.rows))}")
+    return markup.quiet("nothing in all: it moved from feature to feature" if between else "nothing of it")
 
 
 def _tables(rows: Mapping[str, Sequence[Any]]) -> str:

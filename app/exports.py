@@ -9,10 +9,12 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 
-from app import auditing, data
+from app import auditing, data, landed_reads
 from app.data import Score
 from app.filters import Filter
+from app.landed_reads import Load
 from app.session import Reader
+from lineage.personal_data import masked_row
 from pipeline.governance import guard
 from pipeline.governance.access import Actor
 from pipeline.governance.export import harmless
@@ -61,10 +63,29 @@ def history(reader: Reader, subject: str, scores: Sequence[Score], actor: Actor)
     return _taken(reader, actor, about, len(scores), {}, as_csv(asdict(score) for score in scores))
 
 
-def _taken(reader: Reader, actor: Actor, about: str, rows: int, asked: Mapping[str, object], content: bytes) -> bytes:
+def load_rows(reader: Reader, table: str, load: Load, actor: Actor) -> bytes:
+    """The rows that a load brought, at most ``MOST``, personal data masked; as ``scores``."""
+    about = f"load:{load.load_id}"
+    for action in ("trace.read", "scores.export"):
+        guard.require(reader.home.engine, actor, action, about)
+    found = landed_reads.first_rows(reader, table, load.load_id, MOST)
+    content = as_csv(masked_row(table, row, frozenset(row)) for row in found)
+    asked = {"table": f"raw.{table}"}
+    return _taken(reader, actor, about, min(load.rows, MOST), asked, content, "rows.exported")
+
+
+def _taken(
+    reader: Reader,
+    actor: Actor,
+    about: str,
+    rows: int,
+    asked: Mapping[str, object],
+    content: bytes,
+    action: str = "scores.exported",
+) -> bytes:
     """The file, once it is on record who took it."""
     auditing.record(
-        reader.home.engine, actor=actor.name, action="scores.exported", subject=about,
+        reader.home.engine, actor=actor.name, action=action, subject=about,
         detail={"rows": rows, **asked, "file_sha256": hashlib.sha256(content).hexdigest()},
     )  # fmt: skip
     return content

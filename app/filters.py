@@ -75,43 +75,46 @@ def splits(reader: Reader, subject: str) -> dict[str, str]:
     return _splits(connections.key(reader), reader, subject)
 
 
+def parts(reader: Reader, subject: str, split: str) -> tuple[str, ...]:
+    """The parts that a split makes of the night's subjects, in order. split: one of ``splits``."""
+    return _parts(connections.key(reader), reader, subject, split)
+
+
 def where(reader: Reader, chosen: Filter) -> tuple[str, list[Any]]:
     """The WHERE of a filter over ``s`` (and ``p``, where the move is asked for), with its values."""
-    parts, values = ["s.as_of_date = ?"], list[Any]([reader.as_of])
+    kept, values = ["s.as_of_date = ?"], list[Any]([reader.as_of])
     if chosen.grades:
-        parts.append(f"s.grade IN ({literals(list(chosen.grades))})")
+        kept.append(f"s.grade IN ({literals(list(chosen.grades))})")
     if chosen.decile and (bounds := _decile_bounds(connections.key(reader), reader, chosen.subject)):
         for sign, at in ((">", chosen.decile - 2), ("<=", chosen.decile - 1)):
             if 0 <= at < len(bounds):
-                parts.append(f"s.log_odds {sign} {double(bounds[at])}")
+                kept.append(f"s.log_odds {sign} {double(bounds[at])}")
     if chosen.product:
         key = ident(f"{chosen.subject}_id")
-        parts.append(
+        kept.append(
             f"s.{key} IN (SELECT {key} FROM {ident('features', f'{chosen.subject}_features')} "
             f"WHERE as_of_date = ? AND {ident(PRODUCT_CODE[chosen.subject])} = {PRODUCTS.index(chosen.product)})"
         )
         values.append(reader.as_of)
     if chosen.segment:
         split, _, part = chosen.segment.partition("=")
-        portfolio, key = reader.home.portfolio, ident(f"{chosen.subject}_id")
-        days = (reader.as_of - portfolio.period_start(reader.as_of)).days + 1
-        rows, text = night_rows(chosen.subject, reader.as_of, None, days), splits(reader, chosen.subject)[split]
-        parts.append(f"s.{key} IN (SELECT {key} FROM ({rows}) WHERE {text} = ?)")
+        key, rows = ident(f"{chosen.subject}_id"), _night_rows(reader, chosen.subject)
+        kept.append(f"s.{key} IN (SELECT {key} FROM ({rows}) WHERE {splits(reader, chosen.subject)[split]} = ?)")
         values.append(part)
     if chosen.pd_from is not None:
-        parts.append("s.pd >= ?")
+        kept.append("s.pd >= ?")
         values.append(chosen.pd_from)
     if chosen.pd_to is not None:
-        parts.append("s.pd <= ?")
+        kept.append("s.pd <= ?")
         values.append(chosen.pd_to)
     order = f"[{literals([g.name for g in reader.home.portfolio.grades])}]"
     now, before = f"list_position({order}, s.grade)", f"list_position({order}, p.grade)"
     moves = {"moved": f"{now} <> {before}", "worse": f"{now} > {before}", "better": f"{now} < {before}"}
     if chosen.move == "new":
-        parts.append("p.grade IS NULL")
+        kept.append("p.grade IS NULL")
     elif chosen.move in moves:
-        parts.append(moves[chosen.move])
-    return " AND ".join(parts), values
+        kept.append(moves[chosen.move])
+    return " AND ".join(kept), values
 
 
 def join_previous(subject: str) -> str:
@@ -127,6 +130,21 @@ def table_of(subject: str) -> str:
 
 
 # ── what a night can be narrowed by ──────────────────────────────────────────────────────────────────────────
+
+
+def _night_rows(reader: Reader, subject: str) -> str:
+    """SELECT of the night's subjects with what ``splits`` read, on a cursor of that night."""
+    days = (reader.as_of - reader.home.portfolio.period_start(reader.as_of)).days + 1
+    return night_rows(subject, reader.as_of, None, days)
+
+
+@st.cache_data(show_spinner=False, max_entries=64)
+def _parts(key: str, _reader: Reader, subject: str, split: str) -> tuple[str, ...]:
+    text = splits(_reader, subject)[split]
+    found = connections.on_night(_reader).execute(
+        f"SELECT DISTINCT {text} FROM ({_night_rows(_reader, subject)}) ORDER BY 1"
+    )
+    return tuple(name for (name,) in found.fetchall())
 
 
 @st.cache_data(show_spinner=False, max_entries=16)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
 import streamlit as st
 
-from app import controls, explain_facts, formats, landed_reads, lineage_facts, markup, session, shell
+from app import controls, explain_facts, exports, formats, landed_reads, lineage_facts, markup, session, shell
+from app.markup import Html
 from app.session import Reader
 from lineage.personal_data import masked_row
 from pipeline.contracts import CONTRACTS
@@ -35,29 +40,47 @@ def loads(reader: Reader, node: str) -> None:
 def rows(reader: Reader, node: str, load_id: str) -> None:
     """The rows of one load of that table, a page at a time, personal data masked. Raises NotFound, AccessDenied."""
     table, _, column = node.removeprefix("raw.").rpartition(".")
-    guard.require(reader.home.engine, session.actor(), "trace.read", f"load:{load_id}")
     load = landed_reads.load(reader, table, load_id)
-    if load is None:
+    if load is None:  # before anything is put on record: an address may name anything
         raise NotFound(
             f"raw.{table} has no load {load_id!r} up to {formats.day(reader.as_of)}", "choose one of its loads below"
         )
+    actor = session.actor()
+    guard.require(reader.home.engine, actor, "trace.read", f"load:{load.load_id}")
+    with st.container(
+        key="actions-load", horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"
+    ):
+        told = f"{formats.count(load.rows)}, personal data masked; a row opens whom it is of"
+        st.html(markup.block(markup.heading(f"Rows of load {load_id}", told)), width="stretch")
+        st.page_link(shell.LINEAGE, label="close the rows", query_params=session.address(column=node), icon="")
+    st.html(markup.block(lineage_facts.load_facts(load, reader.zone)))
     place = controls.pages(load.rows, _ROWS, ROWS_PAGE)
-    shown = [
-        masked_row(table, row, frozenset(row))
-        for row in landed_reads.rows(reader, table, load_id, place.start, len(place))
-    ]
-    note = f"{place.start + 1} to {place.stop} of {formats.count(load.rows)}, as its files have them"
-    if not shown:
-        note = "none in the lake: it was refused, or retention took them"
-    st.html(markup.block(markup.heading(f"Rows of load {load_id}", note)))
-    if not shown:
+    stored = landed_reads.rows(reader, table, load_id, place.start, len(place))
+    if not stored:
+        st.html(markup.block(markup.quiet("None is in the lake: it was refused, or retention took them.")))
         return
-    names = {c.name for c in CONTRACTS[table].columns}
+    shown = [masked_row(table, row, frozenset(row)) for row in stored]
+    known = {c.name: c for c in CONTRACTS[table].columns}
+    feeding = [column] if column in known else None
+    before: Mapping[landed_reads.Place, Any] = {}
+    if feeding and not known[column].pii and column not in CONTRACTS[table].key:
+        before = landed_reads.before(reader, table, column, load, place.start, len(place))
     caption, currency = f"Rows of load {load_id}", reader.home.portfolio.currency
-    feeding = [column] if column in names else None
-    st.html(markup.block(explain_facts.row_table(table, shown, currency, caption, feeding)))
-    controls.pager(load.rows, _ROWS, ROWS_PAGE)
+    rows_table = explain_facts.row_table(table, shown, currency, caption, feeding, before)
+    links = [(str(next(iter(row.values()))), {session.AS_OF: str(reader.as_of), "q": _whose(row)}) for row in shown]
+    shell.linked_table("load-rows", Html(""), rows_table, shell.LINEAGE, links, to=shell.SCORES)
+    with st.container(horizontal=True, vertical_alignment="center", gap="large"):
+        controls.pager(load.rows, _ROWS, ROWS_PAGE)
+        if access.may(actor, "scores.export"):
+            name, most = f"rows-{load.load_id}", formats.count(min(load.rows, exports.MOST))
+            content = partial(exports.load_rows, reader, table, load, actor)
+            shell.csv_button(name, content, told=f"{most} rows, masked; that you took them is put on record")
     if feeding:
         with st.expander("Every column of these rows"):
             every = explain_facts.row_table(table, shown, currency, f"{caption} with every column")
             st.html(markup.block(every))
+
+
+def _whose(row: Mapping[str, Any]) -> str:
+    """The id of the account or application that a raw row is of."""
+    return str(next(row[name] for name in ("account_id", "subject_id", "application_id") if row.get(name) is not None))

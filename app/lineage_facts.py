@@ -94,6 +94,21 @@ def load_table(loads: Sequence[Load], zone: ZoneInfo) -> Table:
     return markup.table(columns, rows, "Loads, newest first")
 
 
+def load_facts(load: Load, zone: ZoneInfo) -> Html:
+    """One load's figures side by side, and its files with their SHA-256."""
+    facts = markup.facts(
+        [
+            ("State", markup.status(_STATE.get(load.state, "stop"), load.state), load.reason),
+            ("Rows", formats.count(load.rows), "up to the night"),
+            ("Of", formats.day(load.load_date), ""),
+            ("Landed", markup.at(load.landed_at, zone, with_day=False, seconds=True), formats.day(
+                load.landed_at.astimezone(zone).date())),
+        ]
+    )  # fmt: skip
+    files = "".join(f"<p>{markup.html(file)} {markup.digest(sha256)}</p>" for file, sha256 in load.files)
+    return Html(f"{facts}{markup.GAP}{files}{markup.GAP}")
+
+
 def _files(load: Load) -> Html:
     """A load's files, and of one that no night reads the reason; hovering gives their SHA-256."""
     told = ", ".join(file for file, _ in load.files)

@@ -107,6 +107,9 @@ def _sign(home: Home, at: Approvals, actor: Actor, p: Promotion) -> None:
                 raise PromotionRefused(
                     f"promotion {p.id} has changed since you opened it; nothing was signed", "read it again, then sign"
                 )
+            if not reason.strip() or (by_password and not password):  # no attempt, and none is counted
+                wanted = "a reason and your password" if by_password else "a reason"
+                raise PromotionRefused(f"to sign takes {wanted}; nothing was signed", "fill in what is empty")
             now = datetime.now(UTC)
             fresh = (
                 identity.reauthenticate(home.engine, who, password, now, record=record)

@@ -31,6 +31,7 @@ from app.session import Reader
 from lineage.explained import Explained
 from lineage.personal_data import TOGETHER, masked, record_read
 from lineage.trace import Source, Trace, TracedFeature
+from pipeline.contracts import CONTRACTS
 from pipeline.errors import AccessDenied, NotFound, ScoretraceError
 from pipeline.governance import access, guard
 from pipeline.governance.access import Actor
@@ -38,6 +39,7 @@ from pipeline.governance.access import Actor
 PARTS = PROVE, FEATURE, SINCE = "prove", "feature", "since"
 _CLEAR = "personal data shown of"
 _STILL = {"displayModeBar": False}
+_LOADS = 3  # whose links stand below a table of rows
 OTHERS = 25  # features of one page of those that are not in the waterfall
 
 
@@ -296,6 +298,13 @@ def _rows(reader: Reader, source: Source, feeding: Sequence[str]) -> None:
     shown = rows[place.start : place.stop]
     st.html(markup.block(head, explain_facts.row_table(source.table, shown, currency, caption, feeding)))
     shell.list_foot(count, explain_facts.ROWS_SHOWN, f"rows-{source.table}", lambda: exports.as_csv(rows), part)
+    if access.may(session.actor(), "run.read"):
+        loads = list(dict.fromkeys(str(row["load_id"]) for row in shown))
+        with st.container(key=f"actions-loads-{source.table}", horizontal=True, gap="medium"):
+            for load in loads[:_LOADS]:
+                column = f"raw.{source.table}.{next(iter(feeding), CONTRACTS[source.table].key[0])}"
+                address = session.address(column=column, load=load)
+                st.page_link(shell.LINEAGE, label=shell.plain(f"load {load} ▸"), query_params=address, icon="")
     with st.expander("Every column of these rows"):
         every = explain_facts.row_table(source.table, shown, currency, f"{caption} with every column")
         st.html(markup.block(every))

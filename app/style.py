@@ -79,16 +79,28 @@ def figure(
 
 def nights(days: Sequence[date], ticks: int = 8) -> dict[str, Any]:
     """An axis of nights. Of a few, each is named once: Plotly would divide the days into hours of the same name. Over
-    more than half a year, months with their years."""
-    span = (max(days) - min(days)).days if days else ticks + 1
-    if span <= ticks:
-        return {"dtick": 86_400_000}
-    return {"nticks": ticks, **({"tickformat": "%b %Y"} if span > 180 else {})}
+    more than half a year, months with their years. A long time without a night takes no room. days: in order."""
+    hidden = [(a + timedelta(days=1), b - timedelta(days=1)) for a, b in _apart(days)]
+    span = (days[-1] - days[0]).days - sum((b - a).days for a, b in hidden) if len(days) else ticks + 1
+    several = len({d.year for d in days}) > 1
+    axis: dict[str, Any] = {"dtick": 86_400_000} if span <= ticks else {"nticks": ticks}
+    if hidden:
+        axis["rangebreaks"] = [{"bounds": [f"{a:%Y-%m-%d}", f"{b:%Y-%m-%d}"]} for a, b in hidden]
+    if span > 180:
+        axis["tickformat"] = "%b %Y"
+    elif several:
+        axis["tickformat"] = "%-d %b %Y"
+    return axis
 
 
 def gaps(days: Sequence[date]) -> list[date]:
     """For each longer time without a night, its first day. days: in order."""
-    return [a + timedelta(days=1) for a, b in pairwise(days) if (b - a).days > _LONGEST_LINE]
+    return [a + timedelta(days=1) for a, _ in _apart(days)]
+
+
+def _apart(days: Sequence[date]) -> list[tuple[date, date]]:
+    """Nights that follow each other with more than ``_LONGEST_LINE`` between them."""
+    return [(a, b) for a, b in pairwise(days) if (b - a).days > _LONGEST_LINE]
 
 
 def line(x: Sequence[date], y: Sequence[float], *, hover: str, said: Sequence[Any], size: int = 4) -> dict[str, Any]:

@@ -54,12 +54,14 @@ class State:
 
 @dataclass(frozen=True)
 class Part:
-    """One step of the way. by_feature: how it changed each feature's contribution; rows: what came, went or changed."""
+    """One step of the way. by_feature: how it changed each feature's contribution; rows: what came, went or changed.
+    told_alone: False where there is no score after it alone, and what it did is in the step that follows."""
 
     name: str
     change: float
     by_feature: Mapping[str, float] = field(repr=False)
     rows: Mapping[str, tuple[Mapping[str, Any], ...]] = field(default_factory=dict, repr=False)
+    told_alone: bool = True
 
 
 @dataclass(frozen=True)
@@ -170,7 +172,7 @@ def why(
     for name, reached, moved in steps:
         if reached is None:
             notes.append(f"after {name} alone there is no score: its part is told with the step that follows")
-            parts.append(Part(name, 0.0, {}, moved))
+            parts.append(Part(name, 0.0, {}, moved, told_alone=False))
             continue
         parts.append(Part(name, reached.log_odds - state.log_odds, _difference(state, reached), moved))
         state = reached

@@ -145,7 +145,8 @@ class Trace:
         for found in self.features:
             if found.name == name:
                 return found
-        raise NotFound(f"{name} is not among the traced features", "ask for it by name when tracing")
+        some = ", ".join(found.name for found in self.features[:5])
+        raise NotFound(f"{name} is not among the traced features", f"take one of its features: {some}, …")
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-ready, as the command line prints it."""

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from pipeline import booster as native
 from pipeline.monitoring import stability, statistics
-from pipeline.monitoring.statistics import AucComparison, Calibration, Interval
+from pipeline.monitoring.interval import Interval
+from pipeline.monitoring.statistics import AucComparison, Calibration
 
 Floats = NDArray[np.float64]
 

@@ -112,7 +112,8 @@ def freshness(con: duckdb.DuckDBPyConnection, portfolio: Portfolio, as_of: date)
         age = float((as_of - newest).days) if newest else None
         if table == "loan_servicing":
             fresh = newest is not None and newest >= portfolio.period_start(as_of)
-            expected = f"a load of {portfolio.period_start(as_of)} to {as_of}"
+            start = portfolio.period_start(as_of)
+            expected = f"a load of {as_of}" if start == as_of else f"a load of {start} to {as_of}"
             verdict = PASS if fresh else FAIL
         else:
             limit = max(float(portfolio.gates.freshness_days), usual_gap or 0.0)

@@ -135,7 +135,10 @@ def _column(reader: Reader, graph: ColumnGraph, node: str) -> None:
     up, down = _hops(UP), _hops(DOWN)
     drawing = column_paths.around(graph, node, up, down)
     if load := st.query_params.get(landed_view.LOAD, "") if node.startswith("raw.") else "":
-        landed_view.rows(reader, node, load)  # whoever asks for them sees them first
+        try:
+            landed_view.rows(reader, node, load)  # whoever asks for them sees them first
+        except NotFound as error:
+            shell.sentence(error, "not found")
     st.html(markup.block(markup.heading(node, _LEGEND)))
     _graph(reader, graph, drawing, node, up, down)
     with st.container(key="pair-column"):

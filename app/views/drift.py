@@ -30,6 +30,8 @@ from app.session import Home
 from pipeline import ledger
 from pipeline.errors import NotFound
 from pipeline.governance import access
+from pipeline.monitoring.alert_rules import DRIFT
+from pipeline.monitoring.alerts import open_alerts
 from pipeline.monitoring.drift import Drift
 from pipeline.monitoring.segments import SCORE
 
@@ -129,12 +131,8 @@ def _heatmap(
     of_features = [d for d in tonight if d.feature != SCORE]
     far = drift_facts.drifted(of_features, policy)
     # What the head counts is in the picture, whatever its importance, unless one feature is what is looked at.
-    if not asked.feature:
-        lead = [f for f in features if f == SCORE]
-        found = [f for f in order if f in {d.feature for d in far} and f not in features]
-        features = [*lead, *found, *(f for f in features if f != SCORE)]
-    if asked.feature and asked.feature not in features:
-        features = [*features, asked.feature]
+    drawn = {*features, asked.feature} if asked.feature else {*features, *(d.feature for d in far)}
+    features = [f for f in order if f in drawn]
     versions = sorted({d.version for d in tonight})
     against = f"training set of {', '.join(f'v{v}' for v in versions)}"
     said = (
@@ -153,6 +151,11 @@ def _heatmap(
         ]
     )
     st.html(markup.block(markup.heading("PSI by feature and night", note)))
+    standing = [a for a in open_alerts(home.engine) if a.kind == DRIFT and asked.model in a.id]
+    if told := [a for a in standing if a.since <= asked.night]:
+        label = f"{formats.plural(len(told), 'alert')} of drift open, of the book or a segment ▸"
+        with st.container(key="actions-alerts"):
+            st.page_link(shell.ALERTS, label=label, query_params=session.address(), icon="")
     ink = style.ink(str(st.context.theme.type))
     figure = charts_drift.heatmap(cells, features, asked.nights, bands, asked.feature, ink)
     words = charts_drift.heatmap_words(cells, asked.night, bands)

@@ -219,7 +219,8 @@ def _review(home: Home, at: Approvals, actor: Actor, p: Promotion, now: datetime
                 if p.questions or p.challenges
                 else markup.quiet("Nobody has asked anything.")
             )
-            note = f"{len(p.questions)} questions, {answered} answered; {len(p.challenges)} challenges on record"
+            questions, challenges = len(p.questions), formats.plural(len(p.challenges), "challenge")
+            note = f"{formats.plural(questions, 'question')}, {answered} answered; {challenges} on record"
             st.html(markup.block(markup.GAP, markup.heading("Effective challenge", note), said))
         with right, st.container(key="reviewing"):
             review_forms.review(home, at, actor, p, today)

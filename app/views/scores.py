@@ -227,12 +227,8 @@ def _filters(reader: Reader) -> tuple[Filter, str]:
     for grade in filter(None, query.get("grade", "").split(",")):
         if grade not in grades:
             raise NotFound(f"there is no grade {grade!r} here", f"take some of: {', '.join(grades)}")
-    if segment := query.get("segment", ""):
-        split, told, _ = segment.partition("=")
-        known = filters.splits(reader, subject)
-        if not told or split not in known:
-            one = f"one of these, = and its part: {', '.join(known) or 'none'}"
-            raise NotFound(f"there is no segment {segment!r} of {subject}s here", f"take {one}")
+    segments = _segments(reader, subject)
+    segment = controls.one_of("segment", segments, f"segment of {subject}s")
     chosen = Filter(
         subject,
         tuple(g for g in grades if g in query.get("grade", "").split(",")),
@@ -267,9 +263,24 @@ def _filters(reader: Reader) -> tuple[Filter, str]:
             since = f"Since {formats.day(reader.previous, year=not this_year)}"
             controls.select(since, "move", filters.MOVES, chosen.move, 150)
         if segment:  # Drift leads here with one
-            options = {"": "whole book", segment: segment.replace("=", " ", 1)}
-            controls.select("Segment", "segment", options, segment, 150)
+            controls.select("Segment", "segment", segments, segment, 150)
     return chosen, order
+
+
+def _segments(reader: Reader, subject: str) -> dict[str, str]:
+    """The whole book, and the parts of the split that the URL names, as it writes them and in words. Raises NotFound,
+    and AccessDenied where monitoring's view of the book is not for this reader."""
+    split, _, _ = st.query_params.get("segment", "").partition("=")
+    if not split:
+        return {"": "whole book"}
+    access.require(session.actor(), "drift.read")
+    known = filters.splits(reader, subject)
+    if split not in known:
+        raise NotFound(
+            f"{subject}s are not split by {split!r} here", f"take one of these, and its part: {', '.join(known)}"
+        )
+    named = filters.parts(reader, subject, split)
+    return {"": "whole book"} | {f"{split}={part}": f"{split} {part}" for part in named}
 
 
 def _choice(label: str, part: str, options: Sequence[str], value: str, words) -> None:  # type: ignore[no-untyped-def]
@@ -282,7 +293,7 @@ def _choice(label: str, part: str, options: Sequence[str], value: str, words) ->
         format_func=words,
         required=True,
         on_change=lambda: controls.new_list(
-            **{part: "" if st.session_state[key] == options[0] else st.session_state[key], "product": ""}
+            **{part: "" if st.session_state[key] == options[0] else st.session_state[key], "product": "", "segment": ""}
         ),
     )
 

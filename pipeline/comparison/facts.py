@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pipeline.monitoring.statistics import Interval
+from pipeline.monitoring.interval import Interval
 
 FORMAT = 1
 

@@ -11,7 +11,8 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from pipeline.monitoring.grades import jeffreys_interval
-from pipeline.monitoring.statistics import Interval, outcomes
+from pipeline.monitoring.interval import Interval
+from pipeline.monitoring.statistics import outcomes
 
 DEVELOPMENT, OUT_OF_SAMPLE = "development", "out_of_sample"
 

@@ -12,7 +12,7 @@ from itertools import combinations
 
 from scipy import stats
 
-from pipeline.monitoring.statistics import Interval
+from pipeline.monitoring.interval import Interval
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,8 @@ from pipeline import lake
 from pipeline.monitoring import cohorts, group_fairness, outcome_tables, vintages
 from pipeline.monitoring.cohorts import MATURED, VINTAGE, Cohort, Filled, ScoringRecord
 from pipeline.monitoring.grades import binomial_p_value, jeffreys_interval, jeffreys_p_value, rank_ordering
+from pipeline.monitoring.interval import Interval
 from pipeline.monitoring.performance import ALL, BINS, Performance, estimate, measure
-from pipeline.monitoring.statistics import Interval
 from pipeline.portfolio import Portfolio
 from pipeline.sql import ident, literal
 

@@ -18,7 +18,8 @@ from typing import Any
 import duckdb
 
 from pipeline.monitoring.calibration import HosmerLemeshow, hosmer_lemeshow_of_groups
-from pipeline.monitoring.statistics import Interval, ks_at_cut, mean_interval, two_sided
+from pipeline.monitoring.interval import Interval
+from pipeline.monitoring.statistics import ks_at_cut, mean_interval, two_sided
 from pipeline.sql import ident, literal
 
 ALL = "all"

@@ -15,16 +15,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
+from pipeline.monitoring.interval import Interval
+
 Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A point estimate with its confidence limits."""
-
-    estimate: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)

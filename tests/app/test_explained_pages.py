@@ -260,12 +260,45 @@ def test_a_landed_column_has_its_unit_its_owner_and_its_loads_down_to_their_rows
     opened = next(parse_qs(query) for label, query in links_of(app) if label.replace("\\", "") == newest)
     assert opened["load"] == [newest] and opened["column"] == [column]
     rows = rows_of(portal(home, "columns", column=column, load=newest), f"Rows of load {newest}")
-    assert [(row[0], row[2], row[-1]) for row in rows] == [(str(a), str(d), str(n)) for a, d, n in stored]
-    assert "✕ not found" in html_of(portal(home, "columns", column=column, load="payments_ledger.20260312.x.1"))
+    assert [(row[0], row[3], row[-1]) for row in rows] == [(str(a), str(d), str(n)) for a, d, n in stored]
+    none = portal(home, "columns", column=column, load="payments_ledger.20260312.x.1")
+    assert "✕ not found" in html_of(none) and rows_of(none, "Loads, newest first"), "and there is one to choose"
     income = "raw.applications.stated_income"
     masked = rows_of(portal(home, "columns", column=income), "Loads, newest first")[0][0]
     rows = rows_of(portal(home, "columns", column=income, load=masked), f"Rows of load {masked}")
     assert rows and {row[1] for row in rows} <= {MASK, "–"}, "personal data stays masked"
+
+
+def test_a_row_of_a_load_stands_beside_the_one_before_it(portal: Open, story: Story) -> None:
+    home, column = story.settings.home, "raw.loan_servicing.balance"
+    with story.lake_on(SECOND) as con:
+        load, row, again = con.execute(
+            "SELECT load_id, source_row, balance FROM raw.loan_servicing WHERE account_id = ? AND load_date <= ? "
+            "ORDER BY load_date DESC, source_row DESC LIMIT 1",
+            [story.restated, SECOND],
+        ).fetchone() or ("", 0, 0)
+        (was,) = con.execute(
+            "SELECT balance FROM raw.loan_servicing WHERE account_id = ? AND load_id <> ? AND load_date <= ? "
+            "ORDER BY statement_date DESC, load_date DESC LIMIT 1",
+            [story.restated, load, SECOND],
+        ).fetchone() or (0,)
+    page = str((row - 1) // 15 + 1)
+    shown = rows_of(portal(home, "columns", column=column, load=load, rows_page=page), f"Rows of load {load}")
+    (mine,) = [line for line in shown if line[0] == str(story.restated)]
+    assert (number(mine[2]), number(mine[3])) == (float(was), float(again)) and was != again
+
+
+def test_a_load_counts_on_an_earlier_night_with_the_rows_it_had(portal: Open, story: Story) -> None:
+    """The first night was published before the second one's rows landed; the history has rows of many days."""
+    home, column = story.settings.home, "raw.loan_servicing.balance"
+    with story.lake_on(FIRST) as con:
+        (known,) = con.execute("SELECT count(*) FROM raw.loan_servicing WHERE load_date <= ?", [FIRST]).fetchone() or (
+            0,
+        )
+    app = portal(home, "columns", as_of=FIRST.isoformat(), column=column)
+    accepted = [row for row in rows_of(app, "Loads, newest first") if row[2] == "✓ accepted"]
+    assert sum(number(row[3].replace("\u202f", "")) for row in accepted) == known
+    assert f"<dt>Rows</dt><dd>{formats.count(known)}</dd>" in html_of(app)
 
 
 def test_the_rows_of_a_load_are_for_who_may_take_a_score_apart(
@@ -371,7 +404,9 @@ def test_a_product_is_what_the_nights_features_say(portal: Open, story: Story, s
         assert f"{formats.count(count)} of {formats.plural(whole, subject)}" in html_of(app)
 
 
-def test_a_segment_of_the_book_is_listed_as_monitoring_splits_it(portal: Open, story: Story) -> None:
+def test_a_segment_of_the_book_is_listed_as_monitoring_splits_it(
+    portal: Open, monkeypatch: pytest.MonkeyPatch, story: Story, own_story: Story
+) -> None:
     with story.lake_on(SECOND) as con:
         new, whole = con.execute(
             "SELECT count(*) FILTER (statement_age_days_last < 1), count(*) FROM scores.account_scores "
@@ -380,10 +415,11 @@ def test_a_segment_of_the_book_is_listed_as_monitoring_splits_it(portal: Open, s
         ).fetchone() or (0, 0)
     app = portal(story.settings.home, "scores", segment="arrival=new")
     assert 0 < new < whole and f"{formats.count(new)} of {formats.plural(whole, 'account')}" in html_of(app)
-    for bad in ("arrival", "moon=full", "="):
-        assert "✕ not found" in html_of(portal(story.settings.home, "scores", segment=bad))
-    nobody = html_of(portal(story.settings.home, "scores", segment="grade=<i>Z"))
-    assert "no score passes these filters" in nobody and "<i>Z" not in nobody
+    for bad in ("arrival", "moon=full", "state=", "arrival=new=x", "grade=<i>Z"):
+        page = html_of(portal(story.settings.home, "scores", segment=bad))
+        assert "✕ not found" in page and "<i>Z" not in page
+    refused = html_of(as_role(monkeypatch, own_story, "admin", "scores", segment="state=CA"))
+    assert "✕ not allowed" in refused and "drift.read needs the role" in refused
 
 
 def test_a_score_whose_archived_sql_is_gone_still_shows_what_is_stored_of_it(portal: Open, own_story: Story) -> None:

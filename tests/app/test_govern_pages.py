@@ -237,8 +237,9 @@ def test_two_sign_with_their_passwords_and_it_takes_effect(portal: Open, own: tu
     ("reason", "password", "said"),
     [
         ("evidence is whole", "wrong horse battery", "the name or the password is wrong"),
-        ("evidence is whole", "", "the name or the password is wrong"),
-        ("  ", PASSWORD, "a signature needs words"),
+        ("evidence is whole", "", "to sign takes a reason and your password"),
+        ("  ", PASSWORD, "to sign takes a reason and your password"),
+        ("", "", "to sign takes a reason and your password"),
     ],
 )
 def test_a_wrong_password_or_no_reason_signs_nothing(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import closing
 from datetime import date, timedelta
 from pathlib import Path
@@ -11,7 +12,7 @@ import streamlit as st
 from sqlalchemy import update
 from streamlit.testing.v1 import AppTest
 
-from app import formats, outcome_facts
+from app import drift_facts, formats, outcome_facts
 from pipeline import control, lake, ledger
 from pipeline.governance import audit
 from pipeline.governance.access import PERSONAL_ROLES
@@ -52,6 +53,7 @@ def test_drift_tells_what_moved_and_how_far_it_is_from_chance(portal: Open, watc
     assert "PSI of 29 features on 14 Mar 2026: 1 drifted by 0.1 or more" in words and DRIFTED in words
     assert "Mean log-odds of the sample" in page, "the waterfall in words"
     assert "not the same model" not in page
+    assert ("1 alert of drift open, of the book or a segment ▸", "") in links_of(app)
     other = html_of(portal(watched, "drift", as_of="2026-03-02", since="2026-03-01"))
     assert "not the same model on both nights" in other and "from v30 to v31" in other
     *parts, whole = [float(row[1].replace("−", "-")) for row in rows_of(app, "Parts of the change")]
@@ -65,6 +67,18 @@ def test_drift_tells_what_moved_and_how_far_it_is_from_chance(portal: Open, watc
     assert rows[1][2] == f"{stored.psi:.3f}" and rows[1][5] == "✕ high"
     cells = rows_of(app, "PSI by feature and night")
     assert cells[1][0] == DRIFTED and cells[1][-1] == f"{stored.psi:.3f}"
+
+
+@pytest.mark.parametrize("order", drift_facts.HEATMAP_ORDERS)
+def test_the_heatmap_stands_in_its_order_whatever_else_drifted(portal: Open, watched: Path, order: str) -> None:
+    def drawn(**query: str) -> list[str]:
+        app = portal(watched, "drift", segment="product=card", order=order, **query)
+        traces = json.loads(app.get("plotly_chart")[0].proto.spec)["data"]
+        return next(trace["y"] for trace in traces if trace["type"] == "heatmap")  # type: ignore[no-any-return]
+
+    names, every = drawn(), drawn(all="1")
+    assert names[0] == "score" and DRIFTED in names and len(names) < len(every)
+    assert names == [name for name in every if name in names]
 
 
 def test_drift_is_read_again_when_a_night_was_watched_and_not_for_every_snapshot(
@@ -98,8 +112,8 @@ def test_a_feature_opens_with_its_bins_its_segments_and_its_cause(portal: Open, 
         (stored,) = drift.history(con, LAST, LAST, model=MODEL, feature=DRIFTED)
     assert stored.psi is not None and terms == pytest.approx(stored.psi, abs=0.002), "the terms add up to the PSI"
     segments = rows_of(app, f"{DRIFTED} by segment")
-    assert segments[0][0] == "product card" and segments[0][3] == "✕ high"
-    assert next(row for row in segments if row[0] == "arrival new")[3] == "◌ high, under 100 rows"
+    assert segments[0][0] == "product card" and segments[0][4] == "✕ high"
+    assert next(row for row in segments if row[0] == "arrival new")[4] == "◌ high, under 100 rows"
     assert "raw.loan_servicing.credit_limit" in page and "&lt;b&gt;model" in page and "<b>model" not in page
 
 
@@ -112,7 +126,8 @@ def test_a_nights_figures_and_segments_are_ordered_by_their_heads(portal: Open, 
     assert by_psi == sorted(by_psi) != sorted(by_psi, reverse=True)
     names = [row[0] for row in shown(segments, by="name")]
     assert names == sorted(names) and [row[0] for row in shown(segments, by="-name")] == names[::-1]
-    urgent = [float(row[1]) for row in shown(segments) if "by chance" not in row[3] and "under" not in row[3]]
+    real = [row for row in shown(segments) if "by chance" not in row[4] and "under" not in row[4]]
+    urgent = [min(float(psi) for psi in row[1:3] if psi != "–") for row in real]
     assert urgent == sorted(urgent, reverse=True)
     heads = links_of(portal(watched, "drift", feature=DRIFTED, by="name", page="1", table_by="psi"))
     assert ("sort by segment, descending", f"feature={DRIFTED}&by=-name&table_by=psi") in heads
@@ -288,8 +303,8 @@ def test_what_a_cause_is_about_opens_its_lineage(portal: Open, watched: Path) ->
     found = [(label.replace("\\", ""), query) for label, query in links_of(app) if label.endswith("in Lineage ▸")]
     load = "20260314-1"
     assert found == [
-        ("raw.loan_servicing.credit_limit in Lineage ▸", "column=raw.loan_servicing.credit_limit"),
-        (f"load {load} in Lineage ▸", f"column=raw.loan_servicing.account_id&load={load}"),
+        ("raw.loan_servicing.credit_limit in Lineage ▸", f"column=raw.loan_servicing.credit_limit&as_of={DRIFTS_FROM}"),
+        (f"load {load} in Lineage ▸", f"column=raw.loan_servicing.account_id&load={load}&as_of={DRIFTS_FROM}"),
     ], "a column with the loads of its table, a load with its rows; a model of a name that none has opens nothing"
 
 

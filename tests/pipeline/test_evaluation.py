@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from pipeline.evaluation import Check, Evaluation, challenger_checks, evaluate, first_model_checks
-from pipeline.monitoring.statistics import AucComparison, Calibration, Interval
+from pipeline.monitoring.interval import Interval
+from pipeline.monitoring.statistics import AucComparison, Calibration
 
 GOOD = Evaluation(
     rows=10_000,
