@@ -16,8 +16,8 @@ from pipeline.errors import NotFound
 from pipeline.features import FeatureSpec
 from pipeline.governance.access import Actor, require
 from pipeline.portfolio import Label, ModelSpec
-from pipeline.registry import ModelVersion, Registry, text_digest
-from pipeline.train import RECIPE, fit
+from pipeline.registry import RECIPE, ModelVersion, Registry, text_digest
+from pipeline.train import fit
 from pipeline.training_set import collect
 
 

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 PRODUCTION = "production"
 MODEL_FILE = "model.lgb"
 _TAG = "scoretrace."
+RECIPE = f"{_TAG}recipe"
+"""Tag of a version: SHA-256 of the archived recipe by which it can be trained again."""
 
 
 @dataclass(frozen=True)

@@ -30,14 +30,11 @@ from pipeline.governance import coverage, events
 from pipeline.governance.promotion_log import book_of
 from pipeline.monitoring import statistics
 from pipeline.portfolio import ModelSpec, Portfolio
-from pipeline.registry import ModelVersion, Registry, TrainingRecord, text_digest
+from pipeline.registry import RECIPE, ModelVersion, Registry, TrainingRecord, text_digest
 from pipeline.training_set import HOLDOUT, TRAIN, VALID, TrainingSet, collect, write_members
 
 if TYPE_CHECKING:
     from pipeline.features import FeatureSpec
-
-RECIPE = "scoretrace.recipe"
-"""Tag of a version: SHA-256 of the archived recipe by which it can be trained again."""
 
 REGISTERED, NOT_BETTER, BELOW_FLOOR = "registered", "not_better", "below_floor"
 

@@ -9,8 +9,7 @@ from sqlalchemy import Engine, select
 
 from pipeline import control
 from pipeline.portfolio import Portfolio
-from pipeline.registry import Registry
-from pipeline.train import RECIPE
+from pipeline.registry import RECIPE, Registry
 
 
 def named(engine: Engine, registry: Registry, portfolio: Portfolio) -> dict[str, str]:

@@ -15,8 +15,7 @@ from pipeline.errors import ModelRefused
 from pipeline.governance import audit, canonical_json
 from pipeline.governance.policy import Policy
 from pipeline.portfolio import Portfolio
-from pipeline.registry import ModelVersion
-from pipeline.train import RECIPE
+from pipeline.registry import RECIPE, ModelVersion
 
 HASHES: Mapping[str, str] = {
     "model_sha256": "model text",

@@ -24,10 +24,9 @@ from pipeline.features import FeatureSpec
 from pipeline.monitoring.bins import CATEGORY, BinCounts, FeatureBins, count_bins, read_bins, restored, stored
 from pipeline.monitoring.segments import SCORE, segments_of, states
 from pipeline.portfolio import ModelSpec, Portfolio
-from pipeline.registry import ModelVersion, Registry
+from pipeline.registry import RECIPE, ModelVersion, Registry
 from pipeline.score import grades
 from pipeline.sql import ident, literal
-from pipeline.train import RECIPE
 
 if TYPE_CHECKING:
     from lightgbm import Booster

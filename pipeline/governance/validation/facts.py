@@ -29,9 +29,8 @@ from pipeline.governance.promotion_state import InForce, Promotion
 from pipeline.governance.signatures import genuine
 from pipeline.model_card import importance
 from pipeline.portfolio import Portfolio
-from pipeline.registry import ModelVersion, Registry
+from pipeline.registry import RECIPE, ModelVersion, Registry
 from pipeline.sql import ident, literal
-from pipeline.train import RECIPE
 
 PLOTS = ("roc.png", "calibration.png", "scores.png", "importance.png")
 
