@@ -9,22 +9,23 @@ from time import monotonic
 from app import demo_users
 from lineage.causes import explainer
 from lineage.events import EventListener
-from pipeline import home, synth
+from pipeline import calendar, home, synth
 from pipeline.config import Settings
 from pipeline.errors import ConfigError, ModelRefused
 from pipeline.governance.access import Actor
 from pipeline.governance.approvals import Approvals
 from pipeline.land import land
 from pipeline.nightly import run_night
-from pipeline.portfolio import resolve
+from pipeline.portfolio import ModelSpec, resolve
 from pipeline.registry import Registry
 from pipeline.retrain import run_retrain
+from pipeline.train import TrainingOutcome
 from pipeline.transform import Warehouse
 from pipeline.writing import writer
 
 SMALLEST = 3_000
 """With fewer accounts the year of applications holds a single default or none, and no model is learnt from that."""
-MONTHS, NIGHTS, LAST_NIGHT = 44, 6, date(2026, 3, 14)
+MONTHS, NIGHTS, LAST_NIGHT = 45, 6, date(2026, 3, 14)
 """Twelve months of outcomes follow the eight training cohorts, and two years of history lead up to the first: with less
 of it the features of 24 months would be others at training than they are now."""
 
@@ -33,7 +34,8 @@ def run_demo(settings: Settings, accounts: int, *, actor: Actor, progress: Calla
     """Make the lender, land its history, train and promote its models, run six nights. Safe to run again.
 
     A night of a year before is made up for first: what it scored has come true by now, and Outcomes can show it. In
-    what lands for the last night limits and balances have moved, and its alerts say so.
+    what lands for the last night limits and balances have moved, and its alerts say so. Of the first model a second
+    version, with a month of outcomes more, waits to be decided on.
 
     Raises ConfigError, before anything is made, for a book too small to train both models on.
     """
@@ -65,16 +67,21 @@ def run_demo(settings: Settings, accounts: int, *, actor: Actor, progress: Calla
     desk = Approvals(settings, engine, Registry(settings), portfolio)
     people = demo_users.make(settings, engine)
     desk.finish()
+
+    def train(spec: ModelSpec, as_of: date) -> TrainingOutcome:
+        progress(f"training {spec.name} as dana, with what was known on {as_of}")
+        dana = demo_users.person(engine, people, "dana")
+        with EventListener(settings, engine, progress) as listener:
+            return run_retrain(
+                settings, portfolio, engine, spec, as_of, actor=dana, progress=progress, warehouse=warehouse,
+                listeners=[listener],
+            )  # fmt: skip
+
+    lead = portfolio.models[0]
     for spec in portfolio.models:
         if spec.name in desk.book().in_force:
             continue
-        progress(f"training {spec.name} as dana")
-        dana = demo_users.person(engine, people, "dana")
-        with EventListener(settings, engine, progress) as listener:
-            outcome = run_retrain(
-                settings, portfolio, engine, spec, eve, actor=dana, progress=progress, warehouse=warehouse,
-                listeners=[listener],
-            )  # fmt: skip
+        outcome = train(spec, calendar.add_months(eve, -1) if spec is lead else eve)
         waiting = [p for p in desk.book().of_model(spec.name) if not p.closed]
         if outcome.version is None and not waiting:
             raise ModelRefused(
@@ -84,6 +91,12 @@ def run_demo(settings: Settings, accounts: int, *, actor: Actor, progress: Calla
         version = outcome.version.version if outcome.version else waiting[0].version
         progress(f"signing {spec.name} version {version} as dana, avery and blake")
         demo_users.sign_off(desk, people, spec.name, version)
+    if all(p.version == 1 for p in desk.book().of_model(lead.name)):
+        outcome = train(lead, eve)  # a month of outcomes more: a candidate, and somebody has to decide
+        if outcome.version is None:
+            progress(f"no candidate for {lead.name}: {outcome.outcome}")
+        else:
+            demo_users.ask(desk, people, lead.name, outcome.version.version)
     a_year_before = eve.replace(year=eve.year - 1)
     for day in (a_year_before, *nights):
         progress(f"night {day}")

@@ -35,8 +35,8 @@ from pipeline.portfolio import Portfolio
 from pipeline.score import BATCH_ROWS, grades, score_points
 from pipeline.sql import ident, literal
 
-AT_ONCE = 500_000
-"""Accounts: some 35 million statements and payments, 3 GB while their versions are ranked."""
+AT_ONCE = 250_000
+"""Accounts: some 17 million statements and payments, under 2 GB while their versions are ranked."""
 EXAMPLES = 20
 
 
