@@ -73,7 +73,7 @@ def movers(c: Comparison, found: tuple[Mover, ...], says: Mapping[str, str], *, 
     rows: list[list[Cell]] = [
         [
             m.subject if with_ids else str(number),
-            m.as_of,
+            formats.sentence(m.as_of),
             formats.probability(m.champion_pd),
             formats.probability(m.challenger_pd),
             f"{m.champion_grade} → {m.challenger_grade}"

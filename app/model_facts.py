@@ -134,7 +134,7 @@ def _review(found: Listed, today: date) -> Cell:
         return markup.hint(formats.MISSING, review.why)
     if review.overdue(today):
         return markup.status("stop", f"{formats.day(review.due)}, overdue")
-    return markup.hint(formats.day(review.due), review.why)
+    return markup.hint(formats.day(review.due), formats.sentence(review.why))
 
 
 def entry(found: Listed, zone: ZoneInfo, today: date) -> Html:

@@ -111,8 +111,8 @@ def freshness(con: duckdb.DuckDBPyConnection, portfolio: Portfolio, as_of: date)
         newest, usual_gap = row
         age = float((as_of - newest).days) if newest else None
         if table == "loan_servicing":
-            fresh = newest is not None and newest >= portfolio.period_start(as_of)
             start = portfolio.period_start(as_of)
+            fresh = newest is not None and newest >= start
             expected = f"a load of {as_of}" if start == as_of else f"a load of {start} to {as_of}"
             verdict = PASS if fresh else FAIL
         else:

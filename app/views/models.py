@@ -81,7 +81,7 @@ def _inventory(home: Home) -> None:
     for found in listed:
         for owed in found.owed:
             title = f"{found.name}: trigger “{owed.trigger}” fired; {owed.owner or 'somebody'} owes a response"
-            told = f"{owed.response} Due {owed.due}. {owed.why}"
+            told = f"{owed.response} Due {formats.day(owed.due)}. {formats.sentence(owed.why)}"
             level = "stop" if owed.due < today else "watch"
             st.html(markup.block(markup.GAP, markup.alarm(level, title, told)))
 
