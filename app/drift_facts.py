@@ -115,7 +115,7 @@ def figure_orders(least: int) -> Mapping[str, Callable[[Drift], Any]]:
     }
 
 
-SEGMENT_ORDERS = ("name", "psi", "launch", "critical", "urgency", "rows", "missing")
+SEGMENT_ORDERS = ("name", "psi", "launch", "urgency", "rows", "missing")
 
 
 def night_table(rows: Sequence[Drift], caption: str, least: int, says: Mapping[str, str], order: str) -> Table:
@@ -163,7 +163,6 @@ def segment_table(rows: Sequence[Drift], caption: str, least: int, order: str) -
         Column("segment", order="name"),
         Column("PSI", "number", order="-psi"),
         Column("first nights", "number", "PSI against the version's first nights", order="-launch"),
-        Column("critical", "number", order="-critical"),
         Column("verdict", order="-urgency"),
         Column("rows", "number", order="-rows"),
         Column("missing", "number", order="-missing"),
@@ -174,7 +173,6 @@ def segment_table(rows: Sequence[Drift], caption: str, least: int, order: str) -
             f"{d.dimension} {d.segment}",
             _figure(d.psi),
             _figure(d.launch_psi),
-            _figure(d.critical),
             verdict(d, least),
             formats.count(d.n),
             formats.share(d.missing_rate),

@@ -112,8 +112,8 @@ def test_a_feature_opens_with_its_bins_its_segments_and_its_cause(portal: Open, 
         (stored,) = drift.history(con, LAST, LAST, model=MODEL, feature=DRIFTED)
     assert stored.psi is not None and terms == pytest.approx(stored.psi, abs=0.002), "the terms add up to the PSI"
     segments = rows_of(app, f"{DRIFTED} by segment")
-    assert segments[0][0] == "product card" and segments[0][4] == "✕ high"
-    assert next(row for row in segments if row[0] == "arrival new")[4] == "◌ high, under 100 rows"
+    assert segments[0][0] == "product card" and segments[0][3] == "✕ high"
+    assert next(row for row in segments if row[0] == "arrival new")[3] == "◌ high, under 100 rows"
     assert "raw.loan_servicing.credit_limit" in page and "&lt;b&gt;model" in page and "<b>model" not in page
 
 
@@ -126,7 +126,7 @@ def test_a_nights_figures_and_segments_are_ordered_by_their_heads(portal: Open, 
     assert by_psi == sorted(by_psi) != sorted(by_psi, reverse=True)
     names = [row[0] for row in shown(segments, by="name")]
     assert names == sorted(names) and [row[0] for row in shown(segments, by="-name")] == names[::-1]
-    real = [row for row in shown(segments) if "by chance" not in row[4] and "under" not in row[4]]
+    real = [row for row in shown(segments) if "by chance" not in row[3] and "under" not in row[3]]
     urgent = [min(float(psi) for psi in row[1:3] if psi != "–") for row in real]
     assert urgent == sorted(urgent, reverse=True)
     heads = links_of(portal(watched, "drift", feature=DRIFTED, by="name", page="1", table_by="psi"))
