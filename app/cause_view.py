@@ -15,15 +15,15 @@ from pipeline.monitoring.alert_state import Cause
 MOST = 3
 
 
-def show(causes: Sequence[Cause], key: str, night: date | None) -> None:
+def show(causes: Sequence[Cause], key: str, night: date, published: Sequence[date]) -> None:
     """The causes, the likeliest first, and what they are about in Lineage. key: where they stand. night: whose lineage;
-    None for the one that the URL shows, where theirs was never published."""
+    the one that the URL shows where that night is none of the published ones."""
     st.html(markup.block(drift_facts.cause_list(causes)))
     about = {name: query for c in causes for name, query in [_about(c.source)] if query}
     if about and access.may(session.actor(), "run.read"):
         with st.container(key=f"actions-causes-{key}", horizontal=True, gap="medium"):
             for name, query in list(about.items())[:MOST]:
-                address = session.address(**query, **({session.AS_OF: night.isoformat()} if night else {}))
+                address = session.address(**query, **({session.AS_OF: night.isoformat()} if night in published else {}))
                 st.page_link(shell.LINEAGE, label=shell.plain(f"{name} in Lineage ▸"), query_params=address, icon="")
 
 

@@ -203,7 +203,7 @@ def _cause(home: Home, asked: Asked, d: Drift) -> None:
         if found and any(found == a.causes for a in told):
             st.html(markup.block(markup.quiet("A search of this night finds the same.")))
         elif found:
-            cause_view.show(found, d.feature, d.as_of)
+            cause_view.show(found, d.feature, d.as_of, home.dates)
         else:
             st.html(markup.block(markup.status("ok", "nothing upstream of it stood out in this night's run")))
 
@@ -222,6 +222,6 @@ def _why_not(d: Drift, policy: DriftPolicy) -> str:
 def _told(alert: Alert, published: Sequence[date]) -> None:
     head = markup.join([markup.quiet(f"alert told {formats.day(alert.as_of)}, {alert.state}")])
     st.html(markup.block(head))
-    cause_view.show(alert.causes, alert.id, alert.as_of if alert.as_of in published else None)
+    cause_view.show(alert.causes, alert.id, alert.as_of, published)
     with st.container(key=f"actions-{alert.id}"):
         st.page_link(shell.ALERTS, label="open the alert ▸", icon="", query_params=session.address(alert=alert.id))

@@ -185,7 +185,7 @@ def row_table(
 
 
 def _head(column: ContractColumn, currency: str) -> Column:
-    unit = currency if column.type == MONEY else column.unit
+    unit = column.measured_in.replace("currency", currency)
     told = f", {unit}" if unit and unit not in column.name else ""  # term_months says so itself
     return Column(f"{column.name}{told}", _kind(column.type), column.description)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from typing import Any
 
 import duckdb
@@ -15,13 +15,12 @@ import streamlit as st
 
 from app import connections
 from app.session import Reader
+from lineage.raw_moves import LOOK_BACK
 from pipeline.contracts import CONTRACTS, LANDING_COLUMNS
 from pipeline.sql import ident, literals
 
 FILE_ORDER = ("source_file", "source_row")
 Place = tuple[str, int]  # a file, and the number of a record in it
-LOOK_BACK = timedelta(days=190)
-"""Before a row: there lies the predecessor of a monthly statement, and of a report pulled each quarter."""
 
 
 @dataclass(frozen=True)
@@ -123,11 +122,11 @@ def _rows(
 
 def _fetched(reader: Reader, table: str, load_id: str, first: int, most: int) -> Iterator[Mapping[str, Any]]:
     # Its dates are looked up first: the table lies by months, and a load's id alone would have all of them read.
-    dates = "(SELECT {}(load_date) FROM raw.load_months WHERE table_name = $table AND load_id = $load)"
     names = [c.name for c in (*CONTRACTS[table].columns, *LANDING_COLUMNS)]
     cursor = connections.on_night(reader)
     bounds = cursor.execute(
-        f"SELECT {dates.format('min')}, {dates.format('max')}", {"table": table, "load": load_id}
+        "SELECT min(load_date), max(load_date) FROM raw.load_months WHERE table_name = ? AND load_id = ?",
+        [table, load_id],
     ).fetchone()
     if bounds is None or bounds[0] is None:
         return

@@ -13,7 +13,7 @@ from app.night_facts import VERDICT
 from lineage.columns import ROWS, ColumnGraph, Transformation
 from lineage.documentation import UNDOCUMENTED, TableDoc
 from lineage.graph import Difference, Impact, Reached
-from pipeline.contracts import CONTRACTS, LANDING_COLUMNS, MONEY
+from pipeline.contracts import CONTRACTS, LANDING_COLUMNS
 from pipeline.land import ACCEPTED, LANDED, SUPERSEDED
 from pipeline.ledger import DbtResult, GateVerdict
 
@@ -73,7 +73,7 @@ def _landed_unit(table: str, column: str) -> str:
     """The unit that the contract of a landed table gives a column; empty where it has none."""
     contract = CONTRACTS.get(table.removeprefix("raw.")) if table.startswith("raw.") else None
     found = next((c for c in contract.columns if c.name == column), None) if contract else None
-    return "" if found is None else found.unit or ("currency" if found.type == MONEY else "")
+    return found.measured_in if found else ""
 
 
 def load_table(loads: Sequence[Load], zone: ZoneInfo) -> Table:

@@ -18,7 +18,7 @@ from pipeline.sql import ident, literal
 FEW_ROWS = 30
 _ALPHA = 0.001
 _LEAST = 0.05
-_LOOK_BACK = timedelta(days=190)
+LOOK_BACK = timedelta(days=190)
 """Before the first step: there lies the predecessor of a monthly statement, and of a report pulled each quarter."""
 _NO_STEP = 1e-9
 """Below this a relative step is none: between the two sides of it lies a bin of its own."""
@@ -103,7 +103,7 @@ def _steps(con: duckdb.DuckDBPyConnection, contract: Contract, columns: Collecti
         f"""CREATE OR REPLACE TEMP TABLE stepped AS
         WITH landed AS (
             SELECT {key}, {listed}, load_date FROM {raw}
-            WHERE load_date BETWEEN {literal(loads.steps - _LOOK_BACK)} AND {as_of}
+            WHERE load_date BETWEEN {literal(loads.steps - LOOK_BACK)} AND {as_of}
             AND ({whose}) IN (SELECT ({whose}) FROM {raw} WHERE load_date BETWEEN {first} AND {as_of})
             QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY load_date, load_id, source_row) = 1)
         SELECT load_date, {steps} FROM landed

@@ -19,7 +19,7 @@ class Column:
     """One column of a contract.
 
     ``values`` closes its vocabulary; ``low`` and ``high`` are the bounds of what is plausible, inclusive.
-    A gate reports what is outside either. ``unit`` as the features' own: money is in the portfolio's ``currency``.
+    A gate reports what is outside either.
     """
 
     name: str
@@ -31,6 +31,11 @@ class Column:
     high: int | None = None
     pii: bool = False
     unit: str = ""
+
+    @property
+    def measured_in(self) -> str:
+        """Its unit, as features declare theirs: money is in the portfolio's ``currency``. Empty where it has none."""
+        return "currency" if self.type == MONEY else self.unit
 
     def sql_type(self, id_type: str) -> str:
         return id_type if self.type == ID else self.type

@@ -132,7 +132,7 @@ def _alert(home: Home, actor: Actor, alert: Alert) -> None:
         with left:
             st.html(markup.block(markup.heading("Likely causes", "the likeliest first, as the night recorded them")))
             if alert.causes:
-                cause_view.show(alert.causes, alert.id, alert.as_of if alert.as_of in home.dates else None)
+                cause_view.show(alert.causes, alert.id, alert.as_of, home.dates)
             else:
                 st.html(markup.block(markup.quiet("Nothing upstream of it stood out in that night's run.")))
             _members(home, alert)

@@ -85,10 +85,9 @@ def _search_box(reader: Reader) -> str:
 
     def ask() -> None:
         ids = [i for i in _SEPARATORS.split(st.session_state[key]) if i]
-        found = (
-            [(s, score.id) for s in filters.SUBJECTS for score in data.find(reader, s, ids)] if len(ids) == 1 else []
-        )
-        if len(ids) == 1 and not found:
+        one = ids if len(ids) == 1 else []
+        found = [(s, score.id) for s in filters.SUBJECTS for score in data.find(reader, s, one)]
+        if one and not found:
             found = [(s, score.id) for s, score in _earlier(reader, ids)]
         if len(found) == 1:
             subject, subject_id = found[0]
